@@ -28,10 +28,10 @@
 #include <valgrind/valgrind.h>
 #endif
 
-enum { EXIT_SKIP = 77, REASON_BYTES = 256, OUTPUT_BYTES = 64 * 1024, GRACE_SECONDS = 2 };
+enum { EXIT_SKIP = 77, REASON_BYTES = 256, OUTPUT_BYTES = 64 * 1024, GRACE_SECONDS = 1 };
 
 static struct test_case *first_test;
-static char *reason;    /* why skipped or failed; shared between the test's process and its parent */
+static char *reason; /* why skipped or failed; shared between the test's process and its parent */
 static bool in_process; /* run by name: let failures stop in the debugger */
 
 void test_register(struct test_case *test)
@@ -135,8 +135,8 @@ void test_assert_str(const char *file, int line, const char *expression_a, const
                      const char *a, const char *b)
 {
     if (!a || !b ? a != b : strcmp(a, b) != 0) {
-        test_fail(file, line, "%s is %s: \"%s\", \"%s\"", expression_a, expression_b, a ? a : "(null)",
-                  b ? b : "(null)");
+        test_fail(file, line, "%s is %s: \"%s\", \"%s\"", expression_a, expression_b,
+                  a ? a : "(null)", b ? b : "(null)");
     }
 }
 
@@ -206,7 +206,8 @@ static void read_all(int fd, char *buffer, size_t bytes)
     char spill[512];
     for (;;) {
         bool full = used == bytes - 1;
-        ssize_t got = full ? read(fd, spill, sizeof(spill)) : read(fd, buffer + used, bytes - 1 - used);
+        ssize_t got =
+            full ? read(fd, spill, sizeof(spill)) : read(fd, buffer + used, bytes - 1 - used);
         if (got <= 0 && !(got < 0 && errno == EINTR)) {
             break;
         }
@@ -258,7 +259,8 @@ static bool ended_within(pid_t pid, double seconds)
     sigaddset(&child_signal, SIGCHLD);
     for (;;) {
         siginfo_t info = {.si_pid = 0};
-        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid) {
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+            info.si_pid == pid) {
             return true;
         }
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -268,7 +270,8 @@ static bool ended_within(pid_t pid, double seconds)
         }
         /* At most a second at a time: whatever happens to the signal, the limit holds. */
         double nap = left < 1 ? left : 1;
-        struct timespec most = {.tv_sec = (time_t)nap, .tv_nsec = (long)((nap - (double)(time_t)nap) * 1e9)};
+        struct timespec most = {.tv_sec = (time_t)nap,
+                                .tv_nsec = (long)((nap - (double)(time_t)nap) * 1e9)};
         sigtimedwait(&child_signal, NULL, &most);
     }
 }
@@ -369,7 +372,8 @@ static int run_named(const char *name)
 
 int main(int argc, char **argv)
 {
-    void *page = mmap(NULL, REASON_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *page =
+        mmap(NULL, REASON_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) {
         fprintf(stderr, "mmap: %s\n", strerror(errno));
         return EXIT_FAILURE;
