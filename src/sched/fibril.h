@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The record of a fibril. It is the price of a parked fibril beyond its stack, so it holds what nearly every
+ * fibril needs and nothing else; names, local values, exit handlers and scope membership are in
+ * `extra`, made on first use. With an own stack the record lies at the top of the stack's first page, with a
+ * copied one in a slab.
+ */
+#ifndef FIBRIL_SCHED_FIBRIL_H
+#define FIBRIL_SCHED_FIBRIL_H
+
+#include <fibril/fibril.h>
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "ctx/context.h"
+
+struct fibril__wait_kind;
+struct fibril__extra;
+
+/*
+ *   spawn -> READY -> RUNNING -> DONE -> (joined or detached) FREE
+ *              ^         |
+ *              |         v
+ *              +----- PARKED          ready: wake() ends the wait, exactly once
+ */
+enum fibril__state {
+    FIBRIL__FREE = 0,
+    FIBRIL__READY,
+    FIBRIL__RUNNING,
+    FIBRIL__PARKED,
+    FIBRIL__DONE,
+};
+
+enum fibril__flags {
+    FIBRIL__F_HANDLE = 1u << 0,    /* somebody will join or detach */
+    FIBRIL__F_CANCELLED = 1u << 1, /* sticky until cleared */
+    FIBRIL__F_DAEMON = 1u << 2,
+    FIBRIL__F_MAIN = 1u << 3,      /* runs on the OS thread's own stack; the record belongs to the loop */
+    FIBRIL__F_WOKEN = 1u << 4,     /* parked, and its wake-up is on the way through an inbox */
+    FIBRIL__F_REMOTE = 1u << 5,    /* a fibril of another loop joins it: it is told by message */
+};
+
+struct fibril {
+    struct fibril__link link;  /* run queue (next only), inbox (next only) or the list of a wait */
+    struct fibril_loop *loop;
+    struct fibril__context ctx;
+    const struct fibril__wait_kind *wait; /* while parked: what kind of wait */
+    void *wait_on;             /* while parked: the object; the kind knows its type */
+    union {
+        void *wait_data;       /* while parked: the kind's own */
+        int64_t result;        /* after the wake-up: how the wait ended; when done: the result */
+    };
+    int64_t since_ns;          /* loop time of its last change of state */
+    struct fibril__heap_node timer;
+    uint8_t state, flags;
+    uint16_t shield;           /* nesting of fibril_shield_begin */
+    struct fibril *joiner;     /* of the same loop, parked in fibril_join */
+    struct fibril__extra *extra;
+    const void *site;          /* return address of the spawn */
+    uint64_t id;
+};
+
+#endif
