@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Known field names: the perfect hash. The factors were found by trying random ones until all names of the table fell
- * into different slots of 256; adding a name that collides stops the build, and other factors have to be tried.
+ * Known field names: the perfect hash. The factors were found by trying random ones until all names
+ * of the table fell into different slots of 256; adding a name that collides stops the build, and
+ * other factors have to be tried.
  *
- * Invariant: the comparison by `| 0x20` is exact because both sides are tokens: what that bit could confuse (`@` and
+ * Invariant: the comparison by `| 0x20` is exact because both sides are tokens: what that bit could
+ * confuse (`@` and
  * '`', CR and '-') is no tchar in at least one of the two.
  */
 #include "http/field.h"
 
-#define SLOT(len, first, middle, last) \
-    (((len) * 28u + ((first) | 0x20u) * 36u + ((last) | 0x20u) * 31u + ((middle) | 0x20u) * 36u) & 255u)
+#define SLOT(len, first, middle, last)                                                             \
+    (((len)*28u + ((first) | 0x20u) * 36u + ((last) | 0x20u) * 31u + ((middle) | 0x20u) * 36u) &   \
+     255u)
 
 #define NAME_LEN_MAX 32
 
@@ -19,16 +22,16 @@ struct known {
     char name[NAME_LEN_MAX];
 };
 
-static const struct known known[FIBRIL__HTTP_IDS] = {
-#define ROW(id, name, first, middle, last, forbidden) \
-    [FIBRIL__HTTP_##id] = {sizeof(name) - 1, forbidden, name},
+static const struct known known[FIBRIL__FIELD_IDS] = {
+#define ROW(id, name, first, middle, last, forbidden)                                              \
+    [FIBRIL__FIELD_##id] = {sizeof(name) - 1, forbidden, name},
     FIBRIL__HTTP_FIELDS(ROW)
 #undef ROW
 };
 
 static const uint8_t slots[256] = {
-#define ROW(id, name, first, middle, last, forbidden) \
-    [SLOT(sizeof(name) - 1, first, middle, last)] = FIBRIL__HTTP_##id,
+#define ROW(id, name, first, middle, last, forbidden)                                              \
+    [SLOT(sizeof(name) - 1, first, middle, last)] = FIBRIL__FIELD_##id,
     FIBRIL__HTTP_FIELDS(ROW)
 #undef ROW
 };
@@ -40,7 +43,8 @@ static uint64_t load8(const char *p)
     return word;
 }
 
-/* Equal but for case, eight bytes at a time; `lower` is lower case, both are tokens of `len` bytes. */
+/* Equal but for case, eight bytes at a time; `lower` is lower case, both are tokens of `len` bytes.
+ */
 static bool equal_token(const char *lower, const char *name, size_t len)
 {
     const uint64_t bit5 = UINT64_C(0x2020202020202020);
@@ -63,13 +67,13 @@ static bool equal_token(const char *lower, const char *name, size_t len)
 enum fibril__http_id fibril__http_field_id(struct fibril__span name)
 {
     if (name.len == 0) {
-        return FIBRIL__HTTP_OTHER;
+        return FIBRIL__FIELD_OTHER;
     }
     const unsigned char *p = (const unsigned char *)name.ptr;
     uint8_t id = slots[SLOT((unsigned)name.len, p[0], p[name.len / 2], p[name.len - 1])];
-    if (id == FIBRIL__HTTP_OTHER || known[id].len != name.len ||
+    if (id == FIBRIL__FIELD_OTHER || known[id].len != name.len ||
         !equal_token(known[id].name, name.ptr, name.len)) {
-        return FIBRIL__HTTP_OTHER;
+        return FIBRIL__FIELD_OTHER;
     }
     return (enum fibril__http_id)id;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The field names the server knows, as small integers: a name is classified once, while it is parsed, and everybody
- * else compares a byte. The search is one multiplication-free step in a perfect hash (length, first, middle and last
- * byte) and one comparison; a collision in the table below does not compile (-Woverride-init).
+ * The field names the server knows, as small integers: a name is classified once, while it is
+ * parsed, and everybody else compares a byte. The search is one multiplication-free step in a
+ * perfect hash (length, first, middle and last byte) and one comparison; a collision in the table
+ * below does not compile (-Woverride-init).
  *
  * A switch on the length with memcmp chains was rejected: eleven known names are ten bytes long.
  */
@@ -15,8 +16,9 @@
 #include "http/span.h"
 
 /*
- * X(id, name, first byte, byte at length / 2, last byte, forbidden in trailers). Forbidden are the fields that frame a
- * message, route it, authenticate it, negotiate its content or say who sent it: RFC 9110, section 6.5.1.
+ * X(id, name, first byte, byte at length / 2, last byte, forbidden in trailers). Forbidden are the
+ * fields that frame a message, route it, authenticate it, negotiate its content or say who sent it:
+ * RFC 9110, section 6.5.1.
  */
 /* clang-format off */
 #define FIBRIL__HTTP_FIELDS(X) \
@@ -87,16 +89,17 @@
 /* clang-format on */
 
 enum fibril__http_id {
-    FIBRIL__HTTP_OTHER = 0, /* a name not in the table */
-#define FIBRIL__HTTP_FIELD_ENUM(id, name, first, middle, last, forbidden) FIBRIL__HTTP_##id,
+    FIBRIL__FIELD_OTHER = 0, /* a name not in the table */
+#define FIBRIL__HTTP_FIELD_ENUM(id, name, first, middle, last, forbidden) FIBRIL__FIELD_##id,
     FIBRIL__HTTP_FIELDS(FIBRIL__HTTP_FIELD_ENUM)
 #undef FIBRIL__HTTP_FIELD_ENUM
-    FIBRIL__HTTP_IDS
+        FIBRIL__FIELD_IDS
 };
 
 /* Flags of a field. */
 enum {
-    FIBRIL__HTTP_HAS_UNDERSCORE = 1, /* keep it out of CGI and WSGI environments: `-` becomes `_` there */
+    FIBRIL__FIELD_HAS_UNDERSCORE = 1, /* keep it out of CGI and WSGI environments: `-` becomes `_`
+                                         there */
 };
 
 struct fibril__http_field {
@@ -106,10 +109,10 @@ struct fibril__http_field {
     uint8_t flags;
 };
 
-/* The id of a name in any case, FIBRIL__HTTP_OTHER when unknown. The name must be a token. */
+/* The id of a name in any case, FIBRIL__FIELD_OTHER when unknown. The name must be a token. */
 enum fibril__http_id fibril__http_field_id(struct fibril__span name);
 
-/* The lower-case name of an id; empty for FIBRIL__HTTP_OTHER. */
+/* The lower-case name of an id; empty for FIBRIL__FIELD_OTHER. */
 struct fibril__span fibril__http_field_name(enum fibril__http_id id);
 
 /* Whether a field must be ignored when it comes after the body. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How much of what a peer may make the server hold or read, in one struct so that a listener can have its own.
- * Sizes count bytes without the CRLF that ends a line, except head_bytes and trailer_bytes, which count everything
- * up to and with the empty line. Zero means zero: start from FIBRIL__HTTP_LIMITS_DEFAULT.
+ * How much of what a peer may make the server hold or read, in one struct so that a listener can
+ * have its own. Sizes count bytes without the CRLF that ends a line, except head_bytes and
+ * trailer_bytes, which count everything up to and with the empty line. Zero means zero: start from
+ * FIBRIL__HTTP_LIMITS_DEFAULT.
  */
 #ifndef FIBRIL_HTTP_LIMITS_H
 #define FIBRIL_HTTP_LIMITS_H

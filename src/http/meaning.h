@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the words of a head mean: the form of the target, the framing, the connection options. Called by the
- * parser only; the checks are here so that parse.c deals with bytes alone.
+ * What the words of a head mean: the form of the target, the framing, the connection options.
+ * Called by the parser only; the checks are here so that parse.c deals with bytes alone.
  *
  * Each returns 0, or the status to answer after setting p->why.
  */
@@ -10,7 +10,8 @@
 
 #include "http/parse.h"
 
-/* Method and target are complete: identifies the method, splits the target, refuses forms that do not fit. */
+/* Method and target are complete: identifies the method, splits the target, refuses forms that do
+ * not fit. */
 int fibril__http_note_request(struct fibril__http_parser *p);
 
 /* The field at head.field_count, not yet counted, is complete. */

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state machine of the head parser. A step deals with one token and either completes it, moving to the next
- * step, or has used up the bytes and says -EAGAIN with p->at where it stopped: the next call goes on there.
+ * The state machine of the head parser. A step deals with one token and either completes it, moving
+ * to the next step, or has used up the bytes and says -EAGAIN with p->at where it stopped: the next
+ * call goes on there.
  *
  *     START -> METHOD -> TARGET -> VERSION -> LINE -> NAME -> VALUE -+
  *                                              ^  \-> (done)         |
  *                                              +---------------------+
  *
- * Invariant: a byte is judged only with the help of bytes before it and of at most nine after it, and a step that
- * lacks those waits; so any cut of the input gives the same outcome. Limits are windows on the input for the same
- * reason: no step looks past its window, so a long line is refused for its length at the same byte however it came.
+ * Invariant: a byte is judged only with the help of bytes before it and of at most nine after it,
+ * and a step that lacks those waits; so any cut of the input gives the same outcome. Limits are
+ * windows on the input for the same reason: no step looks past its window, so a long line is
+ * refused for its length at the same byte however it came.
  */
 #include "http/parse.h"
 
@@ -21,7 +23,8 @@
 
 enum step { STEP_START, STEP_METHOD, STEP_TARGET, STEP_VERSION, STEP_LINE, STEP_NAME, STEP_VALUE };
 
-/* RFC 9112, section 3: a method longer than any implemented is answered 501. The longest registered has 17. */
+/* RFC 9112, section 3: a method longer than any implemented is answered 501. The longest registered
+ * has 17. */
 #define METHOD_BYTES_MAX 32
 #define VERSION_BYTES 8
 
@@ -42,7 +45,8 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-void fibril__http_parser_init(struct fibril__http_parser *p, const struct fibril__http_limits *limits,
+void fibril__http_parser_init(struct fibril__http_parser *p,
+                              const struct fibril__http_limits *limits,
                               struct fibril__http_field *fields, size_t fields_count)
 {
     parser_reset(p, limits, fields, smaller(limits->fields_max, fields_count));
@@ -90,13 +94,15 @@ static void rebase(struct fibril__http_parser *p, const char *buf)
     p->base = buf;
 }
 
-/* The end of what a step may look at: `max` bytes from the line's start, or the end of the input. */
+/* The end of what a step may look at: `max` bytes from the line's start, or the end of the input.
+ */
 static const char *window(const struct fibril__http_parser *p, size_t max, const char *end)
 {
     return (size_t)(end - p->line) > max ? p->line + max : end;
 }
 
-/* One empty line before the request line is allowed: some clients end a body with a CRLF too many. */
+/* One empty line before the request line is allowed: some clients end a body with a CRLF too many.
+ */
 static int step_start(struct fibril__http_parser *p, const char *end)
 {
     if (p->at == end) {
@@ -238,7 +244,8 @@ static int step_name(struct fibril__http_parser *p, const char *end)
     const char *at = p->at;
     uint8_t seen = p->name_classes;
     uint8_t classes;
-    while (at < limit && ((classes = fibril__char_class[(unsigned char)*at]) & FIBRIL__TCHAR) != 0) {
+    while (at < limit &&
+           ((classes = fibril__char_class[(unsigned char)*at]) & FIBRIL__TCHAR) != 0) {
         seen |= classes;
         at++;
     }
@@ -257,7 +264,7 @@ static int step_name(struct fibril__http_parser *p, const char *end)
     field->name = (struct fibril__span){p->line, (size_t)(at - p->line)};
     field->value = (struct fibril__span){NULL, 0};
     field->id = (uint8_t)fibril__http_field_id(field->name);
-    field->flags = (seen & FIBRIL__UNDERSCORE) != 0 ? FIBRIL__HTTP_HAS_UNDERSCORE : 0;
+    field->flags = (seen & FIBRIL__UNDERSCORE) != 0 ? FIBRIL__FIELD_HAS_UNDERSCORE : 0;
     p->at = at + 1;
     p->token = p->at;
     p->step = STEP_VALUE;
@@ -288,7 +295,7 @@ static int step_value(struct fibril__http_parser *p, const char *end)
     field->value = fibril__span_trim((struct fibril__span){p->token, (size_t)(at - p->token)});
     p->at = at + 2;
     p->step = STEP_LINE;
-    int rc = p->trailers || field->id == FIBRIL__HTTP_OTHER ? 0 : fibril__http_note_field(p);
+    int rc = p->trailers || field->id == FIBRIL__FIELD_OTHER ? 0 : fibril__http_note_field(p);
     p->head.field_count += rc == 0 ? 1 : 0;
     return rc;
 }
@@ -299,15 +306,9 @@ static int field_lines(struct fibril__http_parser *p, const char *end)
     int rc = 0;
     while (rc == 0 && !ended) {
         switch ((enum step)p->step) {
-        case STEP_NAME:
-            rc = step_name(p, end);
-            break;
-        case STEP_VALUE:
-            rc = step_value(p, end);
-            break;
-        default:
-            rc = step_line(p, end, &ended);
-            break;
+        case STEP_NAME: rc = step_name(p, end); break;
+        case STEP_VALUE: rc = step_value(p, end); break;
+        default: rc = step_line(p, end, &ended); break;
         }
     }
     return rc == 0 && !p->trailers ? fibril__http_note_end(p) : rc;
@@ -330,7 +331,8 @@ int fibril__http_parse(struct fibril__http_parser *p, const char *buf, size_t le
     }
     if (rc == -EAGAIN && len >= p->head_max) {
         bool early = p->step < STEP_LINE;
-        rc = fibril__http_refuse(p, early ? 414 : 431, early ? "request line too long" : "head too large");
+        rc = fibril__http_refuse(p, early ? 414 : 431,
+                                 early ? "request line too long" : "head too large");
     }
     p->result = rc;
     return rc;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finding the first byte that ends a run: sixteen at a time with SSE2 (part of every x86-64), eight at a time in
- * a plain word elsewhere, one at a time for the rest. The choice is made here and nowhere else.
+ * Finding the first byte that ends a run: sixteen at a time with SSE2 (part of every x86-64), eight
+ * at a time in a plain word elsewhere, one at a time for the rest. The choice is made here and
+ * nowhere else.
  *
- * Invariant: no byte at or after `end` is ever read, so input may stop right before an unmapped page. Wider loads
- * with masking were rejected for that reason; SSE4.2's string compares because their fixed cost loses on the short
- * lines that requests are made of.
+ * Invariant: no byte at or after `end` is ever read, so input may stop right before an unmapped
+ * page. Wider loads with masking were rejected for that reason; SSE4.2's string compares because
+ * their fixed cost loses on the short lines that requests are made of.
  */
 #ifndef FIBRIL_HTTP_SCAN_H
 #define FIBRIL_HTTP_SCAN_H
@@ -49,14 +50,14 @@ static inline unsigned fibril__target_mask(__m128i v)
 }
 
 #define FIBRIL__SCAN_STEP 16
-#define FIBRIL__SCAN_HIT(kind, at) \
+#define FIBRIL__SCAN_HIT(kind, at)                                                                 \
     fibril__##kind##_mask(_mm_loadu_si128((const __m128i *)(const void *)(at)))
 #define FIBRIL__SCAN_INDEX(hit) __builtin_ctz(hit)
 #else
 /*
- * A word at a time: the high bit of a byte of the result is set when that byte may end the run. Exact for "none of
- * the eight"; a borrow may blame a later byte too, so a hit is settled byte by byte. DEL and eight-bit bytes take
- * the slow way as well.
+ * A word at a time: the high bit of a byte of the result is set when that byte may end the run.
+ * Exact for "none of the eight"; a borrow may blame a later byte too, so a hit is settled byte by
+ * byte. DEL and eight-bit bytes take the slow way as well.
  */
 static inline uint64_t fibril__value_mask(uint64_t v)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A span is a run of bytes that somebody else owns: the unit in which the HTTP machinery answers. Nothing in
- * this folder's pure part copies a request; it points into the buffer the caller received it in.
+ * A span is a run of bytes that somebody else owns: the unit in which the HTTP machinery answers.
+ * Nothing in this folder's pure part copies a request; it points into the buffer the caller
+ * received it in.
  *
- * Invariant: len == 0 allows ptr == NULL; a span is never NUL terminated on purpose. Offsets instead of
- * pointers were rejected: every reader would have to carry the buffer along.
+ * Invariant: len == 0 allows ptr == NULL; a span is never NUL terminated on purpose. Offsets
+ * instead of pointers were rejected: every reader would have to carry the buffer along.
  */
 #ifndef FIBRIL_HTTP_SPAN_H
 #define FIBRIL_HTTP_SPAN_H
@@ -65,8 +66,9 @@ static inline struct fibril__span fibril__span_trim(struct fibril__span s)
 }
 
 /*
- * Cuts the next element off a comma separated list: *list advances past the comma, *ret_item is trimmed and
- * may be empty. False when the list is used up. Quoted strings are not known here: only lists of tokens.
+ * Cuts the next element off a comma separated list: *list advances past the comma, *ret_item is
+ * trimmed and may be empty. False when the list is used up. Quoted strings are not known here: only
+ * lists of tokens.
  */
 static inline bool fibril__list_next(struct fibril__span *list, struct fibril__span *ret_item)
 {

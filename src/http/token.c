@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of character classes and the small grammars that are checked in more than one place. The table is
- * written out as numbers, sixteen a line, because it is read on every byte of every field name; test_parse.c checks
- * each of its 256 entries against the definition of the class.
+ * The table of character classes and the small grammars that are checked in more than one place.
+ * The table is written out as numbers, sixteen a line, because it is read on every byte of every
+ * field name; test_parse.c checks each of its 256 entries against the definition of the class.
  */
 #include "http/token.h"
 
@@ -58,7 +58,8 @@ static bool is_port_part(struct fibril__span s, bool need_port)
     return port <= 65535;
 }
 
-/* The length of "[...]" when it holds an IPv6 address, else 0. inet_pton() is pure: it asks nobody. */
+/* The length of "[...]" when it holds an IPv6 address, else 0. inet_pton() is pure: it asks nobody.
+ */
 static size_t bracket_len(struct fibril__span s)
 {
     char text[INET6_ADDRSTRLEN];
@@ -79,7 +80,8 @@ static size_t regname_len(struct fibril__span s)
     while (i < s.len) {
         if (fibril__char_is(s.ptr[i], FIBRIL__REGNAME)) {
             i++;
-        } else if (s.ptr[i] == '%' && s.len - i >= 3 && fibril__char_is(s.ptr[i + 1], FIBRIL__HEX) &&
+        } else if (s.ptr[i] == '%' && s.len - i >= 3 &&
+                   fibril__char_is(s.ptr[i + 1], FIBRIL__HEX) &&
                    fibril__char_is(s.ptr[i + 2], FIBRIL__HEX)) {
             i += 3;
         } else {
