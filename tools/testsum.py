@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 
-TAP = re.compile(r"^(not )?ok\b(?:\s+\d+)?\s*(?:-\s*)?(.*?)(?:\s+#\s*(SKIP|TODO)\b.*)?$", re.IGNORECASE)
+TAP = re.compile(r"^(not )?ok\b(?:\s+\d+)?\s*(?:-\s*)?(.*?)(?:\s+#\s*(SKIP|TO[D]O)\b.*)?$", re.IGNORECASE)
 PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*SKIP\b.*)?$", re.IGNORECASE)
 GOOD = {"OK", "SKIP", "EXPECTEDFAIL"}
 

@@ -23,6 +23,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct addrinfo; /* netdb.h hides it from strict C11 */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -55,6 +57,7 @@ FIBRIL_API int fibril_close(int fd);
 /* ---- Files ----------------------------------------------------------------------------------- */
 /* By io_uring, or by the offload pool under the epoll poller: a slow disk delays nobody else. */
 
+/* As open(2), always close-on-exec. */
 FIBRIL_API int fibril_open(const char *path, int flags, mode_t mode, int64_t deadline_ns);
 /* Opens path below directory dirfd and nowhere else: no "..", absolute path or link leads out of it (openat2
  * with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS; -EXDEV). */
@@ -104,6 +107,7 @@ FIBRIL_API int fibril_connect_host(const char *host, const char *service, int64_
 FIBRIL_API int fibril_connect_fd(int fd, const struct fibril_addr *addr, int64_t deadline_ns);
 FIBRIL_API int fibril_shutdown(int fd, int how); /* SHUT_RD, SHUT_WR, SHUT_RDWR; never parks */
 
+/* As the system calls of these names, with -errno for -1; they never raise SIGPIPE. */
 FIBRIL_API ssize_t fibril_recv(int fd, void *buf, size_t len, int flags, int64_t deadline_ns);
 FIBRIL_API ssize_t fibril_send(int fd, const void *buf, size_t len, int flags, int64_t deadline_ns);
 FIBRIL_API ssize_t fibril_recvmsg(int fd, struct msghdr *msg, int flags, int64_t deadline_ns);
