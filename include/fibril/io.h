@@ -23,8 +23,6 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-struct addrinfo; /* netdb.h hides it from strict C11 */
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -57,7 +55,7 @@ FIBRIL_API int fibril_close(int fd);
 /* ---- Files ----------------------------------------------------------------------------------- */
 /* By io_uring, or by the offload pool under the epoll poller: a slow disk delays nobody else. */
 
-/* As open(2), always close-on-exec. */
+/* As open(2). */
 FIBRIL_API int fibril_open(const char *path, int flags, mode_t mode, int64_t deadline_ns);
 /* Opens path below directory dirfd and nowhere else: no "..", absolute path or link leads out of it (openat2
  * with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS; -EXDEV). */
