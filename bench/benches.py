@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""Every benchmark: the programs it compares, what they are asked to do, and what fibril has to reach.
+
+A bench yields one measurement at a time; run.py alternates between its programs. Each measurement returns rows
+of {"case", "metric", "value"}. All values are costs: less is better.
+"""
+import os
+import subprocess
+
+from programs import CORES, HELLO, LOAD_CORE, Missing, Server, h2o, make_site, nginx, pinned, run_for_rows, wrk
+
+PEERS = {"boost.context": "boost_context.cc", "boost.fiber": "boost_fiber.cc", "state-threads": "st.c",
+         "go": "go_peer.go", "erlang": "erlang_peer.erl"}
+POLLERS = ["uring", "epoll"]
+
+
+class Target:
+    """fibril's row `who` of a case must cost at most limit, times the peer `of` where one is named."""
+
+    def __init__(self, case, who, limit, of=None, metric=None):
+        self.case, self.who, self.limit, self.of, self.metric = case, who, limit, of, metric
+
+    def text(self):
+        return "<= %g x %s" % (self.limit, self.of) if self.of else "<= %g" % self.limit
+
+
+class Bench:
+    """A name, what it measures, its reference (ratios in the table are to it), programs and targets.
+
+    programs maps who to a function(ctx) that makes one measurement."""
+
+    def __init__(self, name, title, ref, programs, targets=(), chart="bars", once=()):
+        self.name, self.title, self.ref, self.programs = name, title, ref, programs
+        self.targets, self.chart, self.once = list(targets), chart, set(once)
+
+
+class Context:
+    """What measurements share: the builder, a scratch folder, and how long to take."""
+
+    def __init__(self, builder, scratch, quick):
+        self.builder, self.scratch, self.quick = builder, scratch, quick
+        self.seconds = 1 if quick else 3
+        make_site(scratch)
+
+
+# ---- micro -------------------------------------------------------------------------------------------
+
+def peer_micro(who, bench, counts=(None,), quick=(None,)):
+    def measure(ctx):
+        argv = ctx.builder.peer_argv(PEERS[who])
+        rows = []
+        for n in quick if ctx.quick else counts:
+            rows += run_for_rows(argv + [bench] + ([str(n)] if n else []))
+        return rows
+    return measure
+
+
+def own_micro(bench, stack, counts=(None,), quick=(None,), more=(), core=None):
+    def measure(ctx):
+        exe = ctx.builder.own("micro")
+        rows = []
+        for n in quick if ctx.quick else counts:
+            argv = [exe, bench] + ([str(n)] if n else []) + ["--stack", stack, *more]
+            rows += run_for_rows(argv, core) if core else run_for_rows(argv)
+        return rows
+    return measure
+
+
+def micro(name, title, ref, peers, targets, counts=(None,), quick=(None,), own_counts=None, **kw):
+    programs = {"fibril-" + s: own_micro(name, s, own_counts or counts, quick) for s in ("own", "copied")}
+    programs.update({p: peer_micro(p, name, counts, quick) for p in peers})
+    return Bench(name, title, ref, programs, targets, **kw)
+
+
+# ---- echo --------------------------------------------------------------------------------------------
+
+def echo(start):
+    def measure(ctx):
+        client, rows = ctx.builder.own("echo_client"), []
+        for connections in (64, 1000):
+            with Server(start(ctx.builder)) as s:
+                r = run_for_rows([client, str(s.port), str(connections), str(ctx.seconds), str(s.pid)], LOAD_CORE)[0]
+            rows.append({"case": str(connections), "metric": "us", "value": r["us"]})
+        return rows
+    return measure
+
+
+def echo_programs():
+    own = {"fibril-" + p: echo(lambda b, p=p: [b.own("echo"), "--poller", p]) for p in POLLERS}
+    raw = {"raw-" + p: echo(lambda b, p=p: [b.own("raw_%s_echo" % p)]) for p in POLLERS}
+    peers = {w: echo(lambda b, w=w: b.peer_argv(PEERS[w]) + ["echo"]) for w in ("boost.fiber", "state-threads", "go")}
+    return {**own, **raw, **peers}
+
+
+# ---- HTTP --------------------------------------------------------------------------------------------
+
+def http_fibril(poller):
+    def start(ctx):
+        return Server([ctx.builder.own("http_hello"), "--poller", poller, "--root", os.path.join(ctx.scratch, "www")])
+    return start, "/hello"
+
+
+HTTP = {
+    **{"fibril-" + p: http_fibril(p) for p in POLLERS},
+    "nginx": (lambda ctx: nginx(ctx.builder, ctx.scratch), "/hello"),
+    "h2o": (lambda ctx: h2o(ctx.builder, ctx.scratch), "/hello.txt"),
+    "go": (lambda ctx: Server(ctx.builder.peer_argv(PEERS["go"]) + ["http"]), "/hello"),
+}
+
+
+def check_answer(server, path, want):
+    """The compared servers must give the same body, or nothing is compared."""
+    import urllib.request
+    with urllib.request.urlopen("http://127.0.0.1:%d%s" % (server.port, path), timeout=5) as r:
+        got = r.read()
+    if got != want:
+        raise RuntimeError("%s answered %r" % (path, got[:60]))
+
+
+def http(who, cases, path=None, more=lambda ctx: ()):
+    start, hello = HTTP[who]
+
+    def measure(ctx):
+        rows = []
+        for case, connections in cases:
+            with start(ctx) as s:
+                url = path or hello
+                with open(os.path.join(ctx.scratch, "www", os.path.basename(path or "hello.txt")), "rb") as f:
+                    check_answer(s, url, f.read())
+                before = s.cpu()
+                n = wrk(ctx.builder, "http://127.0.0.1:%d%s" % (s.port, url), connections, ctx.seconds, more(ctx))
+                rows.append({"case": case, "metric": "us", "value": (s.cpu() - before) * 1e6 / n})
+        return rows
+    return measure
+
+
+def http_bench(name, title, who, cases, targets, **kw):
+    return Bench(name, title, "nginx", {w: http(w, cases, **kw) for w in who}, targets)
+
+
+def own_targets(cases, limit, refs):
+    return [Target(c, "fibril-" + p, limit, r) for c in cases for p in POLLERS for r in refs]
+
+
+# ---- 10,000 slow requests ----------------------------------------------------------------------------
+
+def slow(who):
+    start, _ = HTTP[who]
+
+    def measure(ctx):
+        client = ctx.builder.own("slow")
+        with start(ctx) as s:
+            argv = [client, str(s.port), "10000", "2" if ctx.quick else "3", "1000", str(s.pid)]
+            return run_for_rows(argv, LOAD_CORE)
+    return measure
+
+
+SLOW_TARGETS = [Target(case, "fibril-" + p, limit) for p in POLLERS for case, limit in
+                (("requests lost", 0), ("one round", 1.3), ("memory per request", 6144),
+                 ("memory per idle connection", 1024))]
+
+GROWTH = (1000, 10000, 100000, 1000000)
+
+
+def all_benches():
+    hello = ["fibril-uring", "fibril-epoll", "nginx", "h2o", "go"]
+    three = hello[:4]
+    sched = ["boost.fiber", "state-threads", "go", "erlang"]
+    raw = ["boost.context"]
+    return [
+        micro("switch", "one switch: a yield to the other of two threads", "boost.context", raw + sched,
+              [Target("yield", "fibril-own", 2, "boost.context"), Target("yield", "fibril-copied", 4, "boost.context")]),
+        micro("spawn", "spawn, run and join one thread", "boost.fiber", raw + sched,
+              [Target("join", "fibril-own", 0.12, "boost.fiber")]),
+        micro("channel", "round trip through two unbuffered channels", "boost.fiber", sched,
+              [Target("round trip", "fibril-own", 0.2, "boost.fiber"), Target("round trip", "fibril-own", 0.25, "go")]),
+        micro("parked", "memory of a parked thread, page tables counted", "boost.fiber", raw + sched,
+              [Target("100000", "fibril-own", 4400), Target("100000", "fibril-copied", 300),
+               Target("1000000", "fibril-copied", 400)],
+              counts=(100000,), quick=(100000,), own_counts=(100000, 1000000)),
+        micro("sleepers", "processor time of one wake-up, 100,000 sleepers", "go", sched,
+              [Target("100000", "fibril-own", 0.8, "go")], counts=(100000,), quick=(100000,)),
+        Bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "raw-epoll",
+              echo_programs(),
+              [Target(c, "fibril-" + p, limit, "raw-" + p) for c, limit in (("64", 1.05), ("1000", 1.10))
+               for p in POLLERS]),
+        http_bench("hello", "HTTP hello, keep-alive: server processor time per request, by connections", hello,
+                   [("64", 64), ("1000", 1000)], own_targets(("64", "1000"), 0.90, ["nginx"])),
+        http_bench("pipelined", "HTTP hello, pipelined 16 deep, 64 connections", hello, [("16 deep", 64)],
+                   own_targets(["16 deep"], 0.25, ["nginx"]),
+                   more=lambda ctx: ("-s", os.path.join(ctx.scratch, "pipeline.lua"))),
+        http_bench("static", "a file of 4 KiB, 64 connections", three, [("4 KiB", 64)],
+                   own_targets(["4 KiB"], 0.80, ["nginx", "h2o"]), path="/4k.txt"),
+        http_bench("close", "a new connection per request, 64 at a time", hello, [("close", 64)],
+                   own_targets(["close"], 1.0, ["nginx"]), more=lambda ctx: ("-H", "Connection: close")),
+        Bench("slow", "10,000 requests of one second each, at once, on keep-alive connections", "go",
+              {w: slow(w) for w in ("fibril-uring", "fibril-epoll", "go")}, SLOW_TARGETS),
+        micro("growth", "one turn among N threads that all yield", "boost.fiber", sched, [], counts=GROWTH,
+              quick=(1000, 10000, 100000), chart="lines"),
+        Bench("loops", "wall time of one yield, 1,000 fibrils a loop, one OS thread a loop", "fibril-own",
+              {"fibril-own": own_micro("loops", "own", (1, 2), (1, 2), core=CORES)}, []),
+    ]
