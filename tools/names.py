@@ -50,7 +50,8 @@ def wrong_exports(root, library):
 def headers_that_fail(root, cc, cxx):
     """Strict C11 with the names of POSIX, which io.h speaks of, and C++."""
     wrong = []
-    compilers = [(cc, ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-x", "c"])] + ([(cxx, ["-std=c++17", "-x", "c++"])] if cxx else [])
+    compilers = [(cc, ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-x", "c"])]
+    compilers += [(cxx, ["-std=c++17", "-x", "c++"])] if cxx else []
     for header in public_headers(root):
         for compiler, flags in compilers:
             done = subprocess.run([*compiler.split(), *flags, "-Wall", "-Wextra", "-Wpedantic", "-Werror",

@@ -28,13 +28,21 @@ class Count:
 
     def fail(self, name, log=""):
         self.failed += 1
-        self.failures.append((name, log))
+        self.failures.append([name, log])
+
+    def explain(self, text):
+        """Adds to what is known of the last failure."""
+        if self.failures:
+            self.failures[-1][1] += text.rstrip() + "\n"
 
 
 def count_tap(entry, count):
-    """Adds the TAP lines of one program."""
-    planned, seen, failed = None, 0, 0
+    """Adds the TAP lines of one program. What it says of a failure follows that line as a # comment."""
+    planned, seen, failed, explaining = None, 0, 0, False
+    noise = entry.get("stderr", "")
     for line in entry.get("stdout", "").splitlines():
+        if line.startswith("#") and explaining:
+            count.explain(line[1:].strip())
         plan = PLAN.match(line)
         if plan:
             planned = int(plan.group(1))
@@ -43,12 +51,13 @@ def count_tap(entry, count):
         if not result:
             continue
         seen += 1
+        explaining = bool(result.group(1))
         directive = (result.group(3) or "").upper()
         if directive == "SKIP":
             count.skipped += 1
         elif result.group(1):
             failed += 1
-            count.fail(f"{entry['name']}: {result.group(2)}", entry.get("stderr", ""))
+            count.fail(f"{entry['name']}: {result.group(2)}")
         else:
             count.passed += 1
     if planned == 0 and entry["result"] in GOOD:
@@ -56,9 +65,11 @@ def count_tap(entry, count):
     elif planned is None or seen < planned:
         missing = (planned or seen + 1) - seen
         for _ in range(missing):
-            count.fail(f"{entry['name']}: {entry['result']}, said nothing of a test", entry.get("stderr", ""))
+            count.fail(f"{entry['name']}: {entry['result']}, said nothing of a test", noise)
     elif entry["result"] not in GOOD and not failed:
-        count.fail(f"{entry['name']}: {entry['result']}", entry.get("stderr", ""))
+        count.fail(f"{entry['name']}: {entry['result']}", noise)
+    elif failed:
+        count.explain(noise)
 
 
 def count_entry(entry, count):
@@ -87,13 +98,15 @@ def count_log(path):
     return count
 
 
-def show_failures(count, most_lines=25):
-    for name, log in count.failures[:10]:
+def show_failures(count, log=None, most_lines=25):
+    for name, text in count.failures[:10]:
         print(f"    FAILED {name}")
-        for line in log.strip().splitlines()[-most_lines:]:
+        for line in text.strip().splitlines()[-most_lines:]:
             print(f"        {line}")
     if len(count.failures) > 10:
         print(f"    and {len(count.failures) - 10} more")
+    if count.failures and log:
+        print(f"    the whole log: {log[:-len('.json')]}.txt")
 
 
 def add(summary, runner, count):
@@ -105,7 +118,7 @@ def one_runner(options):
     count = count_log(options.log)
     print(f"{options.label} {count.passed} passed, {count.failed} failed, {count.skipped} skipped"
           f"   {options.elapsed} s (building {options.built} s)", flush=True)
-    show_failures(count)
+    show_failures(count, options.log)
     add(options.summary, options.runner, count)
     return 0
 
