@@ -139,14 +139,26 @@ def function_lines(file):
     """no function is longer than 70 lines"""
     if not file.path.endswith(".c"):
         return
-    start = 0
+    depth, start, before = 0, 0, ""
     for number, line in enumerate(file.code, 1):
-        if line.startswith("{"):
-            start = number
-        elif line.startswith("}") and start:
-            if number - start - 1 > MAX_FUNCTION_LINES:
-                yield start, f"a function of {number - start - 1} lines, {MAX_FUNCTION_LINES} at most"
-            start = 0
+        if line.lstrip().startswith("#") or line.rstrip().endswith("\\"):
+            continue
+        for character in line:
+            if character == "{":
+                start = number if depth == 0 else start
+                depth += 1
+            elif character == "}":
+                depth -= 1
+                lines = number - start - 1
+                if depth == 0 and is_function(before) and lines > MAX_FUNCTION_LINES:
+                    yield start, f"a function of {lines} lines, {MAX_FUNCTION_LINES} at most"
+            if depth == 0:
+                before = "" if character in ";}" else before + character
+
+
+def is_function(text):
+    """Whether what stands before an opening brace at the top of a file begins a function."""
+    return ")" in text and "=" not in text.split("(")[0]
 
 
 def errno(file):

@@ -34,6 +34,8 @@ BAD = (
      '#include <stdio.h>\n#include "io/a.h"\n', 2, {"src/io/a.h": ""}),
     ("columns", "101 columns", "tests/a.c", "/* " + "x" * 96 + "*/\n", 2),
     ("function_lines", "71 lines", "src/io/a.c", "int a(void)\n{\n" + LONG * 71 + "}\n", 3),
+    ("function_lines", "71 lines, brace on the line of the name", "src/io/a.c",
+     "int a(void) {\n" + LONG * 71 + "}\n", 2),
     ("errno", "errno in the scheduler", "src/sched/a.c", "int a(void)\n{\n    return -errno;\n}\n", 4),
     ("thread_locals", "C11's word", "src/io/a.c", "static " + tidy.THREAD_LOCAL + " int a;\n", 2),
     ("thread_locals", "gcc's word", "src/ctx/a.c", "static __thread int a;\n", 2),
@@ -65,6 +67,7 @@ GOOD = (
     ("names of codes are no errno", "src/sched/a.c", "#include <errno.h>\nint a = -EINVAL;\n"),
     ("100 columns and 70 lines are allowed", "src/io/a.c",
      "/* " + "x" * 95 + "*/\nint a(void)\n{\n" + LONG * 70 + "}\n"),
+    ("a long table is no function", "src/io/a.c", "static const int a[] = {\n" + "    1,\n" * 90 + "};\n"),
     ("a template for mkdtemp is finished", "tests/a.c", 'char a[] = "/tmp/a.XXXXXX";\n'),
     ("paths below a folder called so are nobody's", "docs/a.md", "build/home/x and $HOME/work/x\n"),
 )
