@@ -54,4 +54,19 @@ static inline void cpu_relax(void) {
 #endif
 }
 
+/* The stack pointer, or an address a little above it. */
+static ALWAYS_INLINE char *stack_pointer(void) {
+#if defined(__x86_64__)
+    char *sp;
+    __asm__ volatile("movq %%rsp, %0" : "=r"(sp));
+    return sp;
+#elif defined(__aarch64__)
+    char *sp;
+    __asm__ volatile("mov %0, sp" : "=r"(sp));
+    return sp;
+#else
+    return __builtin_frame_address(0);
+#endif
+}
+
 #endif

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct fibril__link {
-    struct fibril__link *next, *prev; /* both NULL while in no list */
+    struct fibril__link *next, *prev; /* both NULL while in no list; queues linked one way use next only */
 };
 
 /* A list is a link that is its own neighbour when empty. */
@@ -34,12 +34,12 @@ static inline void fibril__list_push(struct fibril__list *l, struct fibril__link
 }
 
 static inline bool fibril__link_in_list(const struct fibril__link *n) {
-    return n->next != NULL;
+    return n->prev != NULL;
 }
 
 /* Removes n from its list; a no-op if it is in none. */
 static inline void fibril__link_remove(struct fibril__link *n) {
-    if (n->next) {
+    if (n->prev) {
         n->next->prev = n->prev;
         n->prev->next = n->next;
         n->next = n->prev = NULL;

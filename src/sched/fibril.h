@@ -18,16 +18,18 @@ struct fibril__wait_kind;
 struct fibril__extra;
 
 /*
- *   spawn -> READY -> RUNNING -> DONE -> (joined or detached) FREE
+ *   spawn -> READY -> (running) -> EXITING -> DONE -> (joined or detached) FREE
  *              ^         |
  *              |         v
- *              +----- PARKED          ready: wake() ends the wait, exactly once
+ *              +----- PARKED          wake() or an abort ends the wait, exactly once
+ *
+ * The running fibril is loop->current; its state is READY, so that a yield changes nothing but the queue.
  */
 enum fibril__state {
     FIBRIL__FREE = 0,
     FIBRIL__READY,
-    FIBRIL__RUNNING,
     FIBRIL__PARKED,
+    FIBRIL__EXITING, /* the result is known; still running on its stack */
     FIBRIL__DONE,
 };
 
@@ -36,8 +38,7 @@ enum fibril__flags {
     FIBRIL__F_CANCELLED = 1u << 1, /* sticky until cleared */
     FIBRIL__F_DAEMON = 1u << 2,
     FIBRIL__F_MAIN = 1u << 3,      /* runs on the OS thread's own stack; the record belongs to the loop */
-    FIBRIL__F_WOKEN = 1u << 4,     /* parked, and its wake-up is on the way through an inbox */
-    FIBRIL__F_REMOTE = 1u << 5,    /* a fibril of another loop joins it: it is told by message */
+    FIBRIL__F_REMOTE = 1u << 4,    /* `joiner` is a struct fibril__join of another loop */
 };
 
 struct fibril {
@@ -54,10 +55,11 @@ struct fibril {
     struct fibril__heap_node timer;
     uint8_t state, flags;
     uint16_t shield;           /* nesting of fibril_shield_begin */
-    struct fibril *joiner;     /* of the same loop, parked in fibril_join */
+    void *joiner;              /* who joins it: a struct fibril, or see FIBRIL__F_REMOTE */
     struct fibril__extra *extra;
     const void *site;          /* return address of the spawn */
     uint64_t id;
+    void *embed;               /* the embedder's word */
 };
 
 #endif

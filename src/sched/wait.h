@@ -36,7 +36,7 @@ struct fibril__wait_kind {
     /* Returns the fibril that f waits for, NULL if unknown. NULL: never known. For deadlock reports. */
     struct fibril *(*blocker)(const struct fibril *f);
 
-    /* Returns the descriptor that f waits on; NULL if the kind waits on none. For dumps. */
+    /* Returns the descriptor that f waits on. NULL: the kind waits on none. For dumps. */
     int (*fd)(const struct fibril *f);
 };
 
@@ -52,16 +52,10 @@ void fibril__wake(struct fibril *f, int64_t result);
 /* Counts an operation of the running fibril that needed no wait; when its budget is used up, yields. Call it last. */
 void fibril__spend(void);
 
-/* The running fibril; NULL outside loops. */
-static inline struct fibril *fibril__self(void);
-
-/* Whether pointers into the running fibril's stack may be given to others while it is parked. */
-static inline bool fibril__stack_stays(void);
+/* See current.h for fibril__self() and fibril__stack_stays(). */
 
 /* Where the byte at address p of parked fibril f's stack is now (copied stacks are elsewhere while parked). p outside its stack
  * is returned as it is. Only on f's own loop. */
 void *fibril__stack_at(struct fibril *f, void *p);
-
-#include "sched/current.h"
 
 #endif

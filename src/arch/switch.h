@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine switch: one implementation per architecture, chosen by the build. It saves what the ABI says a called
+ * function must preserve, and nothing else; the compiler has saved the rest around the call. The x87
+ * and SSE control words (fpcr on aarch64) belong to that set too, but hardly any program changes them: they are
+ * switched only under -Dswitch_fpu=true, because that costs about a nanosecond.
+ *
+ * Only ctx/context.c may call these.
+ */
+#ifndef FIBRIL_ARCH_SWITCH_H
+#define FIBRIL_ARCH_SWITCH_H
+
+/* Saves the caller's state on its stack, stores where in *ret_sp, and continues the state saved at sp. */
+void fibril__arch_switch(void **ret_sp, void *sp);
+
+/* Likewise, but first runs fn(arg) on the stack whose top is `via`, and continues the state that fn returns. fn may
+ * overwrite the caller's stack. */
+void fibril__arch_switch_via(void **ret_sp, void *via, void *(*fn)(void *arg), void *arg);
+
+/* Builds, below top (16-byte aligned), a state that runs entry(arg) when continued; entry never returns. Returns
+ * what to give to fibril__arch_switch. */
+void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg);
+
+/* How far below the caller's stack pointer a switch saves at most. */
+extern const unsigned fibril__arch_frame_bytes;
+
+#endif

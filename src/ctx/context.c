@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See context.h. Every switch goes through here, so the hooks that tell ASan, TSan and valgrind about stacks stand
+ * in one place:
+ *   - ASan is told before and after each switch, with the bounds of the stack that is entered; at the last switch of
+ *     a context its fake stack is dropped. Copied frames keep their poisoned red zones in the shadow of the run
+ *     stack, so that shadow is cleared whenever another context moves in.
+ *   - TSan has a fiber per context and is told immediately before the jump, in the function that jumps.
+ *   - valgrind knows own stacks from slots.c and the run stack from here.
+ */
+#include "ctx/context.h"
+
+#include "arch/switch.h"
+#include "base/alloc.h"
+#include "base/assert.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifdef FIBRIL_HAVE_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+#if FIBRIL_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if FIBRIL_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+enum {
+    VIA_BYTES = 32 << 10,
+#if FIBRIL_ASAN || FIBRIL_TSAN
+    SWITCH_SLACK = 1024, /* the hooks keep fibril__context_switch from being a tail call */
+#else
+    SWITCH_SLACK = 0,
+#endif
+};
+
+/* ---- sanitizer hooks ---- */
+
+#if FIBRIL_ASAN
+static void asan_bounds(struct fibril__context *c, const void *low, size_t bytes) {
+    c->asan_fake = NULL;
+    c->low = low;
+    c->bytes = bytes;
+}
+static ALWAYS_INLINE void asan_leave(void **fake, const struct fibril__context *to) {
+    __sanitizer_start_switch_fiber(fake, to->low, to->bytes);
+}
+static ALWAYS_INLINE void asan_arrive(const struct fibril__context *c) {
+    __sanitizer_finish_switch_fiber(c->asan_fake, NULL, NULL);
+}
+#else
+#define asan_bounds(c, low, bytes) ((void)(low), (void)(bytes))
+#define asan_leave(fake, to) ((void)0)
+#define asan_arrive(c) ((void)0)
+#endif
+
+#if FIBRIL_TSAN
+#define tsan_create(c) ((c)->tsan = __tsan_create_fiber(0))
+#define tsan_adopt(c) ((c)->tsan = __tsan_get_current_fiber())
+#define tsan_go(to) __tsan_switch_to_fiber((to)->tsan, 0)
+static void tsan_reap(struct fibril__machine *m) {
+    if (m->tsan_dead) {
+        __tsan_destroy_fiber(m->tsan_dead);
+        m->tsan_dead = NULL;
+    }
+}
+#else
+#define tsan_create(c) ((void)0)
+#define tsan_adopt(c) ((void)0)
+#define tsan_go(to) ((void)0)
+#define tsan_reap(m) ((void)0)
+#endif
+
+/* ---- the machine ---- */
+
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg)) {
+    *m = (struct fibril__machine){.run_bytes = run_bytes, .entry = entry};
+}
+
+/* One mapping: guard, run stack, guard, the stack for copying. Frames of the copying lie above the run stack so that an
+ * overflow of the run stack cannot reach them. */
+static int map_run_stack(struct fibril__machine *m) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t bytes = page + m->run_bytes + page + VIA_BYTES;
+    if (fibril__alloc_refuse()) {
+        return -1;
+    }
+    char *p = mmap(/* addr= */ NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (p == MAP_FAILED) {
+        return -1;
+    }
+    mprotect(p, page, PROT_NONE);
+    mprotect(p + page + m->run_bytes, page, PROT_NONE);
+    m->run_low = p + page;
+    m->run_top = m->run_low + m->run_bytes;
+    m->via_top = m->run_top + page + VIA_BYTES;
+#ifdef FIBRIL_HAVE_VALGRIND
+    (void)VALGRIND_STACK_REGISTER(m->run_low, m->run_top);
+    (void)VALGRIND_STACK_REGISTER(m->run_top + page, m->via_top);
+#endif
+    return 0;
+}
+
+void fibril__machine_fini(struct fibril__machine *m) {
+    if (m->run_low) {
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        munmap(m->run_low - page, page + m->run_bytes + page + VIA_BYTES);
+    }
+    fibril__copies_fini(&m->copies);
+    *m = (struct fibril__machine){0};
+}
+
+/* ---- making contexts ---- */
+
+void fibril__context_thread(struct fibril__context *c) {
+    *c = (struct fibril__context){.policy = FIBRIL__THREAD};
+#if FIBRIL_ASAN
+    pthread_attr_t attr;
+    void *low = NULL;
+    size_t bytes = 0;
+    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+        pthread_attr_getstack(&attr, &low, &bytes);
+        pthread_attr_destroy(&attr);
+    }
+    asan_bounds(c, low, bytes);
+#endif
+    tsan_adopt(c);
+}
+
+void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, void *low, void *top,
+                         uint8_t log2) {
+    *c = (struct fibril__context){.policy = FIBRIL__OWN, .log2 = log2};
+    asan_bounds(c, low, (size_t)((char *)top - (char *)low));
+    tsan_create(c);
+    c->sp = fibril__arch_make(top, m->entry, c);
+}
+
+int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c) {
+    if (!m->run_low && map_run_stack(m) != 0) {
+        return -1;
+    }
+    *c = (struct fibril__context){.policy = FIBRIL__COPIED};
+    asan_bounds(c, m->run_low, m->run_bytes);
+    tsan_create(c);
+    return 0;
+}
+
+void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c) {
+    (void)m;
+    (void)c;
+    asan_arrive(c);
+    tsan_reap(m);
+}
+
+void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) {
+    if (m->resident == c) {
+        m->resident = NULL;
+    }
+    if (c->saved) {
+        fibril__copy_give(&m->copies, c->saved, c->saved_bytes);
+        c->saved = NULL;
+    }
+}
+
+/* ---- copying ---- */
+
+/* Copies whole grains; both ends are 16-byte aligned. Not memcpy: under ASan that would complain of the red zones of the
+ * frames, and the sizes are small. */
+NO_ASAN static void copy_grains(void *to, const void *from, size_t bytes) {
+    typedef long long grain __attribute__((vector_size(16), may_alias));
+    grain *t = to;
+    const grain *f = from;
+    for (size_t i = 0; i < bytes / sizeof(grain); i++) {
+        t[i] = f[i];
+    }
+}
+
+static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, size_t live) {
+    uint32_t bytes = fibril__copy_round(live);
+    if (c->saved && c->saved_bytes == bytes) {
+        return true;
+    }
+    void *p = fibril__copy_take(&m->copies, bytes);
+    if (!p) {
+        return c->saved && c->saved_bytes >= bytes;
+    }
+    if (c->saved) {
+        fibril__copy_give(&m->copies, c->saved, c->saved_bytes);
+    }
+    c->saved = p;
+    c->saved_bytes = bytes;
+    return true;
+}
+
+bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp) {
+    size_t live = (size_t)(m->run_top - sp) + fibril__arch_frame_bytes + SWITCH_SLACK;
+    FIBRIL_ASSERT(sp > m->run_low && sp <= m->run_top);
+    return resize_piece(m, c, live);
+}
+
+/* Moves the resident's live bytes into its piece. */
+static void evict(struct fibril__machine *m) {
+    struct fibril__context *c = m->resident;
+    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+    size_t live = (size_t)(m->run_top - low);
+    if (UNLIKELY(live > c->saved_bytes) && !resize_piece(m, c, live)) {
+        fibril__panic("no memory to park a copied stack, and its reserve was too small");
+    }
+    copy_grains((char *)c->saved, low, live);
+    uint32_t grains = (uint32_t)(live / FIBRIL__COPY_GRAIN);
+    if (grains > c->high_water) {
+        c->high_water = grains < UINT16_MAX ? (uint16_t)grains : UINT16_MAX;
+    }
+}
+
+/* Runs on the copying stack: makes `incoming` the resident and returns where to continue it. */
+static void *move_in(void *arg) {
+    struct fibril__machine *m = arg;
+    struct fibril__context *c = m->incoming;
+    if (m->resident) {
+        evict(m);
+    }
+    m->resident = c;
+#if FIBRIL_ASAN
+    __asan_unpoison_memory_region(m->run_low, m->run_bytes);
+#endif
+    if (!c->sp) {
+        return fibril__arch_make(m->run_top, m->entry, c);
+    }
+    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+    copy_grains(low, c->saved, (size_t)(m->run_top - low));
+    return c->sp;
+}
+
+void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p) {
+    char *at = p;
+    if (c->policy != FIBRIL__COPIED || m->resident == c || at >= m->run_top || at < (char *)c->sp) {
+        return p;
+    }
+    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+    return (char *)c->saved + (at - low);
+}
+
+/* ---- switching ---- */
+
+static bool must_move_in(const struct fibril__machine *m, const struct fibril__context *to) {
+    return to->policy == FIBRIL__COPIED && m->resident != to;
+}
+
+NOINLINE void fibril__context_switch(struct fibril__machine *m, struct fibril__context *from,
+                                     struct fibril__context *to) {
+#if FIBRIL_ASAN
+    asan_leave(&from->asan_fake, to);
+#endif
+    tsan_go(to);
+    if (UNLIKELY(must_move_in(m, to))) {
+        m->incoming = to;
+        fibril__arch_switch_via(&from->sp, m->via_top, move_in, m);
+    } else {
+        fibril__arch_switch(&from->sp, to->sp);
+    }
+    asan_arrive(from);
+    tsan_reap(m);
+}
+
+NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
+                                                  struct fibril__context *from,
+                                                  struct fibril__context *to) {
+    void *nowhere;
+    (void)from;
+#if FIBRIL_ASAN
+    asan_leave(NULL, to);
+#endif
+#if FIBRIL_TSAN
+    m->tsan_dead = from->tsan;
+#endif
+    tsan_go(to);
+    if (must_move_in(m, to)) {
+        m->incoming = to;
+        fibril__arch_switch_via(&nowhere, m->via_top, move_in, m);
+    } else {
+        fibril__arch_switch(&nowhere, to->sp);
+    }
+    __builtin_unreachable();
+}

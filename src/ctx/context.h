@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts: a stack and where its execution stopped. The only caller of the machine switch and the only home of the
+ * sanitizer hooks (context.c).
+ *
+ * Own stack: the context keeps its stack as long as it lives. Copied stack: all contexts of that kind run on the loop's one
+ * run stack, at the same addresses each time. The last one to run stays there (it is the resident) until another needs the
+ * place; then its live bytes, from its stack pointer up, are copied to a piece of exactly that size. So two that do not alternate cost
+ * nothing, and a parked one costs its live bytes. The piece is reserved before the context parks, because a switch
+ * cannot fail.
+ */
+#ifndef FIBRIL_CTX_CONTEXT_H
+#define FIBRIL_CTX_CONTEXT_H
+
+#include "base/compiler.h"
+#include "ctx/copies.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum fibril__policy {
+    FIBRIL__OWN = 0,
+    FIBRIL__COPIED,
+    FIBRIL__THREAD, /* the stack of the OS thread that adopted the loop */
+};
+
+struct fibril__context {
+    void *sp;            /* where it stopped, while it is not running; NULL: a copied one that has not begun */
+    void *saved;         /* copied: the piece for its live bytes, or NULL */
+    uint32_t saved_bytes; /* size of that piece */
+    uint16_t high_water; /* copied: most live bytes so far, in grains of 16 (saturates) */
+    uint8_t policy;
+    uint8_t log2;        /* own: size of the stack slot */
+#if FIBRIL_ASAN
+    void *asan_fake;     /* ASan's fake stack while it is not running */
+    const void *low;     /* bounds of the stack, for ASan */
+    size_t bytes;
+#endif
+#if FIBRIL_TSAN
+    void *tsan;          /* TSan's fiber */
+#endif
+};
+
+/* What the contexts of one loop share. */
+struct fibril__machine {
+    struct fibril__context *resident; /* whose bytes are on the run stack, or NULL */
+    char *run_low, *run_top;          /* the run stack without its guard; NULL until first needed */
+    size_t run_bytes;
+    char *via_top;                    /* a small stack on which copying runs */
+    struct fibril__copies copies;
+    struct fibril__context *incoming; /* for the copying */
+    void (*entry)(void *arg);         /* what every context runs; arg is the context */
+#if FIBRIL_TSAN
+    void *tsan_dead;                  /* fiber of the context that ended last: freed once it is left */
+#endif
+};
+
+static inline bool fibril__context_is_copied(const struct fibril__context *c) {
+    return c->policy == FIBRIL__COPIED;
+}
+
+/* entry(context) is what each context runs; it never returns. */
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg));
+void fibril__machine_fini(struct fibril__machine *m);
+
+/* Makes c the context of the calling OS thread's own stack. */
+void fibril__context_thread(struct fibril__context *c);
+
+/* Makes a context on the stack [low, top) of its own; top is 16-byte aligned. Cannot fail. */
+void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, void *low, void *top,
+                         uint8_t log2);
+
+/* Makes a context with a copied stack. Returns 0 or -ENOMEM (the run stack is mapped on first use). */
+int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c);
+
+/* Reserves memory to keep the running context's live bytes when it parks from the caller's frame. Own stacks need none.
+ * Returns false if there is no memory. Must be called from the function that calls fibril__context_switch. */
+static ALWAYS_INLINE bool fibril__context_reserve(struct fibril__machine *m, struct fibril__context *c);
+
+/* Leaves the running context `from` and continues `to`. Returns when somebody switches back. */
+void fibril__context_switch(struct fibril__machine *m, struct fibril__context *from,
+                            struct fibril__context *to);
+
+/* The same for a context that has ended: it is never continued, and its stack may be reused at once. */
+NORETURN void fibril__context_switch_last(struct fibril__machine *m, struct fibril__context *from,
+                                          struct fibril__context *to);
+
+/* First thing that a new context calls. */
+void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c);
+
+/* Frees what c holds besides its stack; it is not running. */
+void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
+
+/* Where the byte at p of the stack of c, which is not running, is now. */
+void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
+
+bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp);
+
+static ALWAYS_INLINE bool fibril__context_reserve(struct fibril__machine *m, struct fibril__context *c) {
+    if (LIKELY(c->policy != FIBRIL__COPIED)) {
+        return true;
+    }
+    return fibril__context_reserve_slow(m, c, stack_pointer());
+}
+
+#endif

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See slots.h. Regions are never unmapped: the table only grows, so readers in signal handlers and other threads need no
+ * lock. A slot whose loop has ended goes to the spare list of its size.
+ */
+#include "ctx/slots.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifdef FIBRIL_HAVE_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+enum {
+    REGIONS_MAX = 4096,
+    REGION_BYTES_MIN = 64 << 20,
+    SLOTS_PER_REGION_MIN = 8,
+    MAP_COUNT_SHARE = 2,   /* guards by mprotect use at most 1/2 of vm.max_map_count */
+    MAP_COUNT_DEFAULT = 65530,
+};
+
+struct fibril__slot_counts fibril__slot_counts;
+
+static struct fibril__region *regions[REGIONS_MAX];
+static _Atomic unsigned region_count;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fibril__region *newest[2][FIBRIL__SLOT_LOG2_MAX + 1];
+static struct fibril__slot_cache spare[2][FIBRIL__SLOT_LOG2_MAX + 1];
+static size_t page_bytes;
+static enum { GUARD_UNKNOWN, GUARD_MADVISE, GUARD_MPROTECT } guard_way;
+static uint64_t guards_left;
+/* Set before the first unguarded slot is handed out; below it no check is needed. */
+static _Atomic bool some_unguarded;
+
+static const uint64_t unguarded_mark = 0x6c69726269666e75u;
+
+const struct fibril__region *fibril__region_at(unsigned i) {
+    return i < atomic_load_explicit(&region_count, memory_order_acquire) ? regions[i] : NULL;
+}
+
+const struct fibril__region *fibril__region_of(const void *p) {
+    const struct fibril__region *r;
+    for (unsigned i = 0; (r = fibril__region_at(i)); i++) {
+        if ((const char *)p >= r->base && (const char *)p < r->base + r->bytes) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+/* ---- guards ---- */
+
+static uint64_t max_map_count(void) {
+    uint64_t n = MAP_COUNT_DEFAULT;
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    if (f) {
+        unsigned long long v;
+        if (fscanf(f, "%llu", &v) == 1) {
+            n = v;
+        }
+        fclose(f);
+    }
+    return n;
+}
+
+static void choose_guard_way(char *page) {
+    if (getenv("FIBRIL_GUARD_MPROTECT") == NULL && madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
+        guard_way = GUARD_MADVISE;
+        return;
+    }
+    guard_way = GUARD_MPROTECT;
+    guards_left = max_map_count() / MAP_COUNT_SHARE / 2; /* each guard splits one mapping into three */
+}
+
+static bool guard(char *page) {
+    if (guard_way == GUARD_UNKNOWN) {
+        choose_guard_way(page);
+    }
+    if (guard_way == GUARD_MADVISE && madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
+        return true;
+    }
+    if (guard_way == GUARD_MPROTECT && guards_left > 0 && mprotect(page, page_bytes, PROT_NONE) == 0) {
+        guards_left--;
+        return true;
+    }
+    guard_way = GUARD_MPROTECT; /* once refused, every later stack is unguarded */
+    guards_left = 0;
+    return false;
+}
+
+bool fibril__slot_unguarded(const void *slot) {
+    if (!atomic_load_explicit(&some_unguarded, memory_order_relaxed)) {
+        return false;
+    }
+    const struct fibril__region *r = fibril__region_of(slot);
+    size_t i = (size_t)((const char *)slot - r->base) >> r->log2;
+    return i >= atomic_load_explicit(&r->guarded, memory_order_relaxed);
+}
+
+bool fibril__slot_mark_intact(const void *slot) {
+    return *(const uint64_t *)slot == unguarded_mark;
+}
+
+/* ---- regions ---- */
+
+static size_t region_bytes_for(uint8_t log2) {
+    size_t bytes = REGION_BYTES_MIN;
+    while (bytes < (size_t)SLOTS_PER_REGION_MIN << log2) {
+        bytes *= 2;
+    }
+    return bytes;
+}
+
+/* Maps `bytes` at a multiple of `align` by mapping more and cutting the ends off. */
+static char *map_aligned(size_t bytes, size_t align) {
+    size_t all = bytes + align;
+    char *p = mmap(/* addr= */ NULL, all, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (p == MAP_FAILED) {
+        return NULL;
+    }
+    size_t head = (align - ((uintptr_t)p & (align - 1))) & (align - 1);
+    if (head) {
+        munmap(p, head);
+    }
+    if (align - head) {
+        munmap(p + head + bytes, align - head);
+    }
+    return p + head;
+}
+
+static struct fibril__region *region_new(uint8_t log2, bool stacks) {
+    unsigned n = atomic_load_explicit(&region_count, memory_order_relaxed);
+    struct fibril__region *r = n < REGIONS_MAX ? fibril__alloc_zero(sizeof *r) : NULL;
+    if (!r) {
+        return NULL;
+    }
+    size_t slot = (size_t)1 << log2;
+    r->bytes = region_bytes_for(log2);
+    r->base = map_aligned(r->bytes, slot > page_bytes ? slot : page_bytes);
+    if (!r->base) {
+        fibril__free(r);
+        return NULL;
+    }
+    /* One huge page would back sixteen stacks and more that touch a page each. */
+    madvise(r->base, r->bytes, MADV_NOHUGEPAGE);
+    r->log2 = log2;
+    r->stacks = stacks;
+    r->count = (uint32_t)(r->bytes >> log2);
+    r->next_same = newest[stacks][log2];
+    newest[stacks][log2] = r;
+    regions[n] = r;
+    atomic_store_explicit(&region_count, n + 1, memory_order_release);
+    return r;
+}
+
+static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2) {
+    if (guard(slot)) {
+        atomic_fetch_add(&r->guarded, 1);
+    } else {
+        *(uint64_t *)(void *)slot = unguarded_mark;
+        atomic_store(&some_unguarded, true);
+        atomic_fetch_add(&fibril__slot_counts.unguarded, 1);
+    }
+#ifdef FIBRIL_HAVE_VALGRIND
+    (void)VALGRIND_STACK_REGISTER(slot + page_bytes, slot + ((size_t)1 << log2));
+#else
+    (void)log2;
+#endif
+}
+
+static void *carve(uint8_t log2, bool stacks) {
+    struct fibril__region *r = newest[stacks][log2];
+    if (!r || atomic_load_explicit(&r->used, memory_order_relaxed) == r->count) {
+        r = region_new(log2, stacks);
+        if (!r) {
+            return NULL;
+        }
+    }
+    uint32_t i = atomic_load_explicit(&r->used, memory_order_relaxed);
+    char *slot = r->base + ((size_t)i << log2);
+    if (stacks) {
+        prepare_stack(r, slot, log2);
+        atomic_fetch_add(&fibril__slot_counts.mapped, 1);
+    }
+    atomic_store_explicit(&r->used, i + 1, memory_order_release);
+    return slot;
+}
+
+void *fibril__slot_take_fresh(struct fibril__slot_cache *c) {
+    if (fibril__alloc_refuse()) {
+        return NULL;
+    }
+    pthread_mutex_lock(&lock);
+    if (!page_bytes) {
+        page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    }
+    struct fibril__slot_cache *s = &spare[c->stacks][c->log2];
+    void *slot = s->len > 0 ? s->items[--s->len] : carve(c->log2, c->stacks);
+    pthread_mutex_unlock(&lock);
+    return slot;
+}
+
+/* ---- caches ---- */
+
+void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool stacks) {
+    FIBRIL_ASSERT(log2 >= FIBRIL__SLOT_LOG2_MIN && log2 <= FIBRIL__SLOT_LOG2_MAX);
+    *c = (struct fibril__slot_cache){.log2 = log2, .stacks = stacks};
+}
+
+/* Without memory for the list a slot is lost until the process ends: its pages are given back, so only address
+ * space leaks. */
+static void push(struct fibril__slot_cache *c, void *slot) {
+    if (c->len == c->cap) {
+        uint32_t cap = c->cap ? c->cap * 2 : 64;
+        void **items = fibril__realloc(c->items, cap * sizeof *items);
+        if (!items) {
+            return;
+        }
+        c->items = items;
+        c->cap = cap;
+    }
+    c->items[c->len++] = slot;
+}
+
+void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot) {
+    push(c, slot);
+}
+
+/* The first page holds the guard, or the mark that there is none. */
+static void give_pages_back(const struct fibril__slot_cache *c, char *slot) {
+    madvise(slot + page_bytes, ((size_t)1 << c->log2) - page_bytes, MADV_DONTNEED);
+}
+
+void fibril__slot_cache_trim(struct fibril__slot_cache *c) {
+    if (c->stacks) {
+        while (c->released < c->len_min) {
+            give_pages_back(c, c->items[c->released++]);
+        }
+    }
+    c->len_min = c->len;
+}
+
+void fibril__slot_cache_fini(struct fibril__slot_cache *c) {
+    c->len_min = c->len;
+    fibril__slot_cache_trim(c);
+    pthread_mutex_lock(&lock);
+    struct fibril__slot_cache *s = &spare[c->stacks][c->log2];
+    s->log2 = c->log2;
+    s->stacks = c->stacks;
+    for (uint32_t i = 0; i < c->len; i++) {
+        push(s, c->items[i]);
+    }
+    pthread_mutex_unlock(&lock);
+    fibril__free(c->items);
+    *c = (struct fibril__slot_cache){.log2 = c->log2, .stacks = c->stacks};
+}
+
+size_t fibril__slot_touched(const char *low, const char *high) {
+    size_t pages = (size_t)(high - low) / page_bytes;
+    for (size_t i = 1; i <= pages; i++) {
+        unsigned char vec;
+        if (mincore((void *)(uintptr_t)(high - i * page_bytes), page_bytes, &vec) != 0 || !(vec & 1)) {
+            return (i - 1) * page_bytes;
+        }
+    }
+    return pages * page_bytes;
+}

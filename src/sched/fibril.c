@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of a fibril: spawn, run, end. A record is freed when the fibril has ended and its handle is gone,
+ * whichever comes last.
+ *
+ * An own stack is one slot: guard at the low end, the record at the top, frames from there down. Records and the first
+ * frames of all stacks would share the same few cache sets if they all lay at the same place of their page,
+ * so each slot shifts them by a colour of its own.
+ */
+#include "sched/fibril.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "sched/current.h"
+#include "sched/extra.h"
+#include "sched/record.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { ID_BLOCK = 1024 };
+
+static _Atomic uint64_t ids = 1;
+
+/* ---- making ---- */
+
+uint64_t fibril__id_new(struct fibril_loop *loop) {
+    if (loop->next_id == loop->last_id) {
+        loop->next_id = atomic_fetch_add(&ids, ID_BLOCK);
+        loop->last_id = loop->next_id + ID_BLOCK;
+    }
+    return loop->next_id++;
+}
+
+void fibril__entry(void *context) {
+    struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
+    fibril__context_begin(&self->loop->machine, &self->ctx);
+    fibril_fn *fn = (fibril_fn *)(uintptr_t)self->wait_on;
+    fibril__finish(self, fn(self->wait_data));
+}
+
+/* Until it runs, a fibril's function and argument are kept where a wait will be. */
+static ALWAYS_INLINE void init_record(struct fibril *f, struct fibril_loop *loop, fibril_fn *fn,
+                                      void *arg, const void *site) {
+    f->link.prev = NULL;
+    f->loop = loop;
+    f->wait = NULL;
+    f->wait_on = (void *)(uintptr_t)fn;
+    f->wait_data = arg;
+    f->timer.index = FIBRIL__HEAP_OUT;
+    f->state = FIBRIL__READY;
+    f->flags = 0;
+    f->shield = 0;
+    f->joiner = NULL;
+    f->extra = NULL;
+    f->site = site;
+    f->embed = NULL;
+}
+
+static ALWAYS_INLINE struct fibril *new_own(struct fibril_loop *loop,
+                                            struct fibril__slot_cache *cache) {
+    char *slot = fibril__slot_take(cache);
+    if (UNLIKELY(!slot)) {
+        return NULL;
+    }
+    struct fibril *f = fibril__record_in(slot, cache->log2);
+    fibril__context_own(&loop->machine, &f->ctx, slot, f, cache->log2);
+    return f;
+}
+
+static struct fibril *new_copied(struct fibril_loop *loop) {
+    struct fibril *f = fibril__slot_take(&loop->records);
+    if (f && fibril__context_copied(&loop->machine, &f->ctx) != 0) {
+        fibril__slot_give(&loop->records, f);
+        return NULL;
+    }
+    return f;
+}
+
+static int stack_log2(size_t bytes) {
+    if (bytes > (size_t)1 << FIBRIL__SLOT_LOG2_MAX) {
+        return -EINVAL;
+    }
+    int log2 = FIBRIL__STACK_LOG2_MIN;
+    while ((size_t)1 << log2 < bytes) {
+        log2++;
+    }
+    return log2;
+}
+
+int fibril__stack_log2(size_t bytes) {
+    return stack_log2(bytes);
+}
+
+static int new_by_opts(struct fibril_loop *loop, const struct fibril_spawn_opts *opts,
+                       struct fibril **ret_f) {
+    if (opts->stack == FIBRIL_STACK_COPIED) {
+        if (opts->stack_bytes) {
+            return -EINVAL;
+        }
+        *ret_f = new_copied(loop);
+    } else if (opts->stack_bytes) {
+        int log2 = stack_log2(opts->stack_bytes);
+        if (log2 < 0) {
+            return log2;
+        }
+        struct fibril__slot_cache *cache = fibril__loop_stacks(loop, (uint8_t)log2);
+        *ret_f = cache ? new_own(loop, cache) : NULL;
+    } else {
+        *ret_f = new_own(loop, &loop->stacks);
+    }
+    return *ret_f ? 0 : -ENOMEM;
+}
+
+/* What the options say beyond the stack. */
+static int apply_opts(struct fibril *f, const struct fibril_spawn_opts *opts) {
+    if (opts->daemon) {
+        f->flags |= FIBRIL__F_DAEMON;
+    }
+    return opts->name ? fibril_set_name(f, opts->name) : 0;
+}
+
+static ALWAYS_INLINE void start(struct fibril_loop *loop, struct fibril *f) {
+    loop->counters.spawned++;
+    if (UNLIKELY(f->flags & FIBRIL__F_DAEMON)) {
+        loop->daemons++;
+    } else {
+        loop->alive++;
+    }
+    if (UNLIKELY(loop->sites)) {
+        fibril__stack_paint(f);
+    }
+    f->since_ns = loop->now_ns;
+    fibril__loop_push(loop, f);
+}
+
+void fibril__start(struct fibril *f) {
+    start(f->loop, f);
+}
+
+static NOINLINE int spawn_by_opts(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
+                                  const void *site, struct fibril **ret_f) {
+    struct fibril_loop *loop = fibril__loop;
+    if (opts->loop && opts->loop != loop) {
+        return fibril__spawn_remote(opts->loop, fn, arg, opts, site, ret_f);
+    }
+    if (!loop) {
+        return -EPERM;
+    }
+    struct fibril *f;
+    int rc = new_by_opts(loop, opts, &f);
+    if (rc < 0) {
+        return rc;
+    }
+    init_record(f, loop, fn, arg, site);
+    f->id = fibril__id_new(loop);
+    rc = apply_opts(f, opts);
+    if (rc < 0) {
+        fibril__release(f);
+        return rc;
+    }
+    start(loop, f);
+    *ret_f = f;
+    return 0;
+}
+
+int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts, const void *site,
+                     struct fibril **ret_f) {
+    return spawn_by_opts(fn, arg, opts ? opts : &(struct fibril_spawn_opts){0}, site, ret_f);
+}
+
+int fibril_spawn(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
+                 struct fibril **ret_fibril) {
+    const void *site = __builtin_return_address(0);
+    struct fibril_loop *loop = fibril__loop;
+    struct fibril *f;
+    if (LIKELY(!opts && loop)) {
+        f = new_own(loop, &loop->stacks);
+        if (UNLIKELY(!f)) {
+            return -ENOMEM;
+        }
+        init_record(f, loop, fn, arg, site);
+        f->id = LIKELY(loop->next_id != loop->last_id) ? loop->next_id++ : fibril__id_new(loop);
+        start(loop, f);
+    } else {
+        struct fibril_spawn_opts none = {0};
+        int rc = spawn_by_opts(fn, arg, opts ? opts : &none, site, &f);
+        if (rc < 0) {
+            return rc;
+        }
+        if (f->loop != loop) { /* already on its way: fibril__spawn_remote has set its handle */
+            if (ret_fibril) {
+                *ret_fibril = f;
+            } else {
+                fibril_detach(f);
+            }
+            return 0;
+        }
+    }
+    if (ret_fibril) {
+        f->flags |= FIBRIL__F_HANDLE;
+        *ret_fibril = f;
+    }
+    return 0;
+}
+
+/* ---- ending ---- */
+
+void fibril__release(struct fibril *f) {
+    struct fibril_loop *loop = f->loop;
+    if (f->extra) {
+        fibril__extra_free(f);
+    }
+    f->state = FIBRIL__FREE;
+    if (fibril__context_is_copied(&f->ctx)) {
+        fibril__context_fini(&loop->machine, &f->ctx);
+        fibril__slot_give(&loop->records, f);
+        return;
+    }
+    uint8_t log2 = f->ctx.log2;
+    struct fibril__slot_cache *cache =
+        log2 == loop->stacks.log2 ? &loop->stacks : fibril__loop_stacks(loop, log2);
+    if (cache) {
+        fibril__slot_give(cache, fibril__slot_of(f));
+    }
+}
+
+void fibril__drop_handle(struct fibril *f) {
+    f->flags &= (uint8_t)~FIBRIL__F_HANDLE;
+    if (f->state == FIBRIL__DONE) {
+        fibril__release(f);
+    }
+}
+
+static void count_out(struct fibril_loop *loop, const struct fibril *f) {
+    loop->counters.ended++;
+    if (f->flags & FIBRIL__F_DAEMON) {
+        loop->daemons--;
+    } else {
+        loop->alive--;
+    }
+    if (UNLIKELY(loop->drainer) && (loop->alive == 0 || loop->daemons == 0)) {
+        struct fibril *drainer = loop->drainer;
+        loop->drainer = NULL;
+        fibril__wake(drainer, 0);
+    }
+}
+
+/* From the moment the result is known until another fibril runs, the record must stay: we stand on its stack, and
+ * looking for the next fibril may run messages that give the handle up. */
+NORETURN void fibril__finish(struct fibril *self, int result) {
+    struct fibril_loop *loop = self->loop;
+    if (UNLIKELY(self->extra)) {
+        fibril__extra_run_exits(self);
+        fibril__scope_ended(self, result);
+    }
+    if (UNLIKELY(loop->sites)) {
+        fibril__stack_measure(self);
+    }
+    self->result = result;
+    self->state = FIBRIL__EXITING;
+    count_out(loop, self);
+    if (self->joiner) {
+        fibril__tell_joiner(self);
+    }
+    struct fibril *next = fibril__loop_next(loop);
+    fibril__context_fini(&loop->machine, &self->ctx);
+    self->state = FIBRIL__DONE;
+    if (!(self->flags & FIBRIL__F_HANDLE)) {
+        fibril__release(self);
+    }
+    loop->current = next;
+    loop->budget = loop->budget_full;
+    loop->counters.switches++;
+    if (UNLIKELY(loop->on_switch)) {
+        loop->on_switch(self, next);
+    }
+    fibril__context_switch_last(&loop->machine, &self->ctx, &next->ctx);
+}
+
+void fibril_detach(struct fibril *f) {
+    if (!f) {
+        return;
+    }
+    if (f->loop == fibril__loop) {
+        fibril__drop_handle(f);
+    } else {
+        fibril__detach_remote(f);
+    }
+}
+
+/* ---- looking ---- */
+
+struct fibril *fibril_current(void) {
+    return fibril__self();
+}
+
+uint64_t fibril_id(const struct fibril *f) {
+    return f->id;
+}
+
+struct fibril_loop *fibril_loop_of(const struct fibril *f) {
+    return f->loop;
+}

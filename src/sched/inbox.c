@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* See inbox.h. */
+#include "sched/inbox.h"
+
+#include "poll/poll.h"
+#include "sched/loop.h"
+
+enum { READY_BIT = 1 };
+
+static struct fibril__link *link_of(uintptr_t word) {
+    return (struct fibril__link *)(word & ~(uintptr_t)READY_BIT);
+}
+
+/* Push is sequentially consistent, as is the loop's store of `asleep` before it looks here once more: one of the two
+ * sees the other, so no wake-up is lost. */
+static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t bit) {
+    uintptr_t word = (uintptr_t)link | bit;
+    uintptr_t head = atomic_load_explicit(&loop->inbox.head, memory_order_relaxed);
+    do {
+        __atomic_store_n(&link->next, (struct fibril__link *)head, __ATOMIC_RELAXED);
+    } while (!atomic_compare_exchange_weak(&loop->inbox.head, &head, word));
+    if (atomic_load(&loop->asleep)) {
+        loop->poller->ops->wake(loop->poller);
+    }
+}
+
+void fibril__loop_send(struct fibril_loop *loop, struct fibril__message *m) {
+    push(loop, &m->link, 0);
+}
+
+void fibril__loop_send_ready(struct fibril *f) {
+    push(f->loop, &f->link, READY_BIT);
+}
+
+static uintptr_t reverse(uintptr_t word) {
+    uintptr_t reversed = 0;
+    while (word) {
+        struct fibril__link *link = link_of(word);
+        uintptr_t next = (uintptr_t)link->next;
+        link->next = (struct fibril__link *)reversed;
+        reversed = word;
+        word = next;
+    }
+    return reversed;
+}
+
+static void deliver(struct fibril_loop *loop, uintptr_t word) {
+    struct fibril__link *link = link_of(word);
+    link->next = link->prev = NULL;
+    if (word & READY_BIT) {
+        loop->counters.remote_wakes++;
+        fibril__loop_ready(loop, CONTAINER_OF(link, struct fibril, link));
+        return;
+    }
+    struct fibril__message *m = CONTAINER_OF(link, struct fibril__message, link);
+    m->run(m);
+}
+
+bool fibril__inbox_drain(struct fibril_loop *loop) {
+    if (!atomic_load_explicit(&loop->inbox.head, memory_order_relaxed)) {
+        return false;
+    }
+    uintptr_t word = reverse(atomic_exchange(&loop->inbox.head, 0));
+    while (word) {
+        uintptr_t next = (uintptr_t)link_of(word)->next;
+        deliver(loop, word);
+        word = next;
+    }
+    return true;
+}
