@@ -40,7 +40,7 @@ static inline int64_t memory_bytes(int pid)
     if (pid) {
         snprintf(path, sizeof(path), "/proc/%d/status", pid);
     } else {
-        strcpy(path, "/proc/self/status");
+        snprintf(path, sizeof(path), "/proc/self/status");
     }
     f = fopen(path, "r");
     if (!f) {

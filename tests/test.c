@@ -2,12 +2,13 @@
 /*
  * The harness behind test.h: a list of tests, one forked process each, TAP on stdout.
  *
- * Invariants: only the parent writes to the real stdout (a test's stdout is sent to stderr, where Meson
- * keeps it for the log); a test's process leads a process group, and the whole group is killed before
- * its number is released, so nothing a test started outlives it; a test that passes leaves by exit(),
- * so that leak checkers get their say and a leak is a failure.
+ * Invariants: only the parent writes to the real stdout (a test's stdout is sent to stderr, where
+ * Meson keeps it for the log); a test's process leads a process group, and the whole group is
+ * killed before its number is released, so nothing a test started outlives it; a test that passes
+ * leaves by exit(), so that leak checkers get their say and a leak is a failure.
  *
- * A test over its limit gets SIGQUIT first (fibril answers with a dump of all fibrils), then SIGKILL.
+ * A test over its limit gets SIGQUIT first (fibril answers with a dump of all fibrils), then
+ * SIGKILL.
  */
 #include "test.h"
 
@@ -167,7 +168,7 @@ void test_assert_err(const char *file, int line, const char *expression, long lo
     }
 }
 
-/* ---- deaths that are expected ------------------------------------------------------------------ */
+/* ---- deaths that are expected ---------------------------------------------------------------- */
 
 bool test_death_begin(struct test_death *death)
 {
@@ -246,7 +247,7 @@ void test_death_check(struct test_death *death, const char *file, int line, cons
     }
 }
 
-/* ---- the runner --------------------------------------------------------------------------------- */
+/* ---- the runner ------------------------------------------------------------------------------ */
 
 /* Waits until the child can be reaped, without reaping it; false when the time is up. */
 static bool ended_within(pid_t pid, double seconds)

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The test harness. A program is any number of TEST(name) { ... } blocks; each registers itself, and
- * the main in test.c runs every one in a process of its own with a time limit and prints TAP.
+ * The test harness. A program is any number of TEST(name) { ... } blocks; each registers itself,
+ * and the main in test.c runs every one in a process of its own with a time limit and prints TAP.
  *
  *     TEST(mutex_is_handed_to_the_first_waiter)
  *     {
  *         ASSERT_OK(fibril_run(...));
  *     }
  *
- * PROGRAM runs all, PROGRAM --list names them, PROGRAM NAME runs one in this very process (for gdb; a
- * failed assertion aborts there). Assertions may be used on any fibril, stack or thread: a failure
- * ends the test's process on the spot and unwinds nothing.
+ * PROGRAM runs all, PROGRAM --list names them, PROGRAM NAME runs one in this very process (for gdb;
+ * a failed assertion aborts there). Assertions may be used on any fibril, stack or thread: a
+ * failure ends the test's process on the spot and unwinds nothing.
  *
- * Rejected: cmocka, which leaves a failed assertion by longjmp. That is no way out of another stack.
+ * Rejected: cmocka, which leaves a failed assertion by longjmp. That is no way out of another
+ * stack.
  */
 #ifndef FIBRIL_TESTS_TEST_H
 #define FIBRIL_TESTS_TEST_H

@@ -28,6 +28,14 @@ def hanging(text):
     return len(item.group(0)) if item else len(text) - len(text.lstrip())
 
 
+def shorter_rule(line):
+    """A line like the one above a section, its dashes cut to fit."""
+    excess = len(line) - MAX_COLUMNS
+    found = re.match(r"^(.*[^-])(-{8,})( \*/)$", line)
+    fits = found and 0 < excess < len(found.group(2)) - 3
+    return found.group(1) + found.group(2)[excess:] + found.group(3) if fits else line
+
+
 def wrap(lines):
     """The lines of a file, wrapped."""
     result = []
@@ -41,6 +49,7 @@ def wrap(lines):
         parts = split_line(line) if alone else None
         ends = "*/" in line
         inside = (inside or bool(starts)) and not ends
+        line = shorter_rule(line)
         result.append(line)
         if not parts or len(line) <= MAX_COLUMNS or not line.rstrip().endswith("*/") and ends:
             continue

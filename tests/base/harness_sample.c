@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tests of which most are meant to fail: test_harness.c runs this program and reads what the harness
- * says of each. It is not itself declared as a test.
+ * Tests of which most are meant to fail: test_harness.c runs this program and reads what the
+ * harness says of each. It is not itself declared as a test.
  */
 #include "test.h"
 

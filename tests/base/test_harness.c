@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The harness under its own harness: runs the sample program, whose tests pass, fail, skip, crash,
- * hang and die in known ways, and checks every line of its TAP. A harness that loses a failure would
- * make every other test worthless.
+ * hang and die in known ways, and checks every line of its TAP. A harness that loses a failure
+ * would make every other test worthless.
  */
 #include "test.h"
 

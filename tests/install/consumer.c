@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A stranger's program: built by test_install.sh against the installed tree alone, by the flags that
- * pkg-config gives, once with the shared library and once with the static one. It is also valid C++.
+ * A stranger's program: built by test_install.sh against the installed tree alone, by the flags
+ * that pkg-config gives, once with the shared library and once with the static one. It is also
+ * valid C++.
  */
 #include <fibril/fibril.h>
 
