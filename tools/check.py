@@ -70,10 +70,12 @@ def check_clang_tidy():
                   os.path.relpath(path, ROOT).startswith(("src/", "cli/", "examples/")))
     if not ours:
         return []
-    _, output = run(runner, "-quiet", "-p", "build/clang", "-j", str(os.cpu_count() or 2),
+    status, output = run(runner, "-quiet", "-p", "build/clang", "-j", str(os.cpu_count() or 2),
                     *(f"^{re.escape(path)}$" for path in ours))
-    found = [line.replace(ROOT + "/", "") for line in output.splitlines() if re.search(r": (error|warning): ", line)]
-    return sorted(set(found))
+    output = re.sub(r"\x1b\[[0-9;]*m", "", output)  # coloured even into a pipe
+    found = {re.sub(r"^.*?((?:src|cli|examples|include)/)", r"\1", line) for line in output.splitlines()
+             if re.search(r": (error|warning): ", line)}
+    return sorted(found) or (output.splitlines()[-10:] if status else [])
 
 
 def check_tidy():

@@ -193,11 +193,12 @@ def allocation(file):
 
 
 def unsafe_calls(file):
-    """no call that cannot be told how much room there is"""
+    """no call that cannot be told how much room there is, or that shares hidden state"""
     if not file.is_c:
         return
     for number, line in enumerate(file.code, 1):
-        called = re.search(r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|strtok|stpcpy)\s*\(", line)
+        called = re.search(r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|stpcpy|strtok|localtime|gmtime|"
+                           r"ctime|asctime|rand|gethostbyname|inet_ntoa|ttyname|readdir_r)\s*\(", line)
         if called:
             yield number, f"{called.group(1)}()"
 

@@ -44,6 +44,7 @@ BAD = (
     ("allocation", "strdup", "src/sched/a.c", "    x = strdup(a);\n", 2),
     ("unsafe_calls", "strcpy", "cli/a.c", "    strcpy(a, b);\n", 2),
     ("unsafe_calls", "sprintf", "tests/a.c", "    sprintf(a, b);\n", 2),
+    ("unsafe_calls", "gmtime", "src/http/a.c", "    t = gmtime(&now);\n", 2),
     ("unfinished", "a note to self", "docs/a.md", "Later. " + tidy.UNFINISHED[0] + ": write this\n", 2),
     ("unfinished", "another", "src/io/a.c", "/* " + tidy.UNFINISHED[1] + " */\n", 2),
     ("licence", "no licence", "src/io/b.c", "int a;\n", 1),
