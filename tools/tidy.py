@@ -25,7 +25,7 @@ FLOORS = {
     "ctx": {"ctx", "arch", "base"},
     "poll": {"poll", "base"},
     "sched": {"sched", "ctx", "poll", "base"},
-    "sync": {"sync", "sched", "ctx", "base"},
+    "sync": {"sync", "sched", "ctx", "poll", "base"},
     "io": {"io", "sched", "ctx", "poll", "base"},
     "debug": {"debug", "io", "sync", "sched", "ctx", "poll", "base"},
     "posix": {"posix", "base"},
