@@ -56,6 +56,17 @@ static int refuse(struct fibril__http_chunk *c, int status, const char *why)
     return status;
 }
 
+/* One more byte of extension. */
+static int count_ext(struct fibril__http_chunk *c)
+{
+    c->ext++;
+    c->exts++;
+    if (c->ext > c->limits->chunk_ext_bytes || c->exts > c->limits->chunk_exts_bytes) {
+        return refuse(c, 400, "chunk extensions too long");
+    }
+    return 0;
+}
+
 static int step_size(struct fibril__http_chunk *c, char b)
 {
     int digit = fibril__hex_value(b);
@@ -69,8 +80,12 @@ static int step_size(struct fibril__http_chunk *c, char b)
     if (c->digits == 0 || (b != '\r' && b != ';')) {
         return refuse(c, 400, "bad chunk size");
     }
-    c->step = b == ';' ? STEP_EXT_NAME : STEP_SIZE_LF;
-    return 0;
+    if (b == '\r') {
+        c->step = STEP_SIZE_LF;
+        return 0;
+    }
+    c->step = STEP_EXT_NAME;
+    return count_ext(c);
 }
 
 static bool overhead_excessive(const struct fibril__http_chunk *c)
@@ -143,12 +158,9 @@ static int ext_quoted(struct fibril__http_chunk *c, char b)
 
 static int step_ext(struct fibril__http_chunk *c, char b)
 {
-    if (b != '\r') {
-        c->ext++;
-        c->exts++;
-    }
-    if (c->ext > c->limits->chunk_ext_bytes || c->exts > c->limits->chunk_exts_bytes) {
-        return refuse(c, 400, "chunk extensions too long");
+    int rc = b != '\r' ? count_ext(c) : 0;
+    if (rc != 0) {
+        return rc;
     }
     switch ((enum step)c->step) {
     case STEP_EXT_NAMED:

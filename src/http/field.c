@@ -43,21 +43,31 @@ static uint64_t load8(const char *p)
     return word;
 }
 
-/* Equal but for case, eight bytes at a time; `lower` is lower case, both are tokens of `len` bytes.
- */
-static bool equal_token(const char *lower, const char *name, size_t len)
+static uint32_t load4(const char *p)
+{
+    uint32_t word;
+    memcpy(&word, p, sizeof(word));
+    return word;
+}
+
+bool fibril__token_equal(const char *lower, const char *token, size_t len)
 {
     const uint64_t bit5 = UINT64_C(0x2020202020202020);
     if (len >= 8) {
-        for (size_t i = 0; i + 8 <= len; i += 8) {
-            if ((load8(name + i) | bit5) != load8(lower + i)) {
+        for (size_t i = 0; i + 8 < len; i += 8) {
+            if ((load8(token + i) | bit5) != load8(lower + i)) {
                 return false;
             }
         }
-        return (load8(name + len - 8) | bit5) == load8(lower + len - 8);
+        return (load8(token + len - 8) | bit5) == load8(lower + len - 8);
+    }
+    if (len >= 4) {
+        const uint32_t bit5_4 = (uint32_t)bit5;
+        return (load4(token) | bit5_4) == load4(lower) &&
+               (load4(token + len - 4) | bit5_4) == load4(lower + len - 4);
     }
     for (size_t i = 0; i < len; i++) {
-        if ((name[i] | 0x20) != lower[i]) {
+        if ((token[i] | 0x20) != lower[i]) {
             return false;
         }
     }
@@ -72,7 +82,7 @@ enum fibril__http_id fibril__http_field_id(struct fibril__span name)
     const unsigned char *p = (const unsigned char *)name.ptr;
     uint8_t id = slots[SLOT((unsigned)name.len, p[0], p[name.len / 2], p[name.len - 1])];
     if (id == FIBRIL__FIELD_OTHER || known[id].len != name.len ||
-        !equal_token(known[id].name, name.ptr, name.len)) {
+        !fibril__token_equal(known[id].name, name.ptr, name.len)) {
         return FIBRIL__FIELD_OTHER;
     }
     return (enum fibril__http_id)id;

@@ -112,6 +112,12 @@ struct fibril__http_field {
 /* The id of a name in any case, FIBRIL__FIELD_OTHER when unknown. The name must be a token. */
 enum fibril__http_id fibril__http_field_id(struct fibril__span name);
 
+/*
+ * Equal but for case: `lower` is made of a-z, 0-9 and '-', `token` of tchars, both of `len` bytes.
+ * For arbitrary bytes use fibril__span_equal_nocase().
+ */
+bool fibril__token_equal(const char *lower, const char *token, size_t len);
+
 /* The lower-case name of an id; empty for FIBRIL__FIELD_OTHER. */
 struct fibril__span fibril__http_field_name(enum fibril__http_id id);
 

@@ -197,6 +197,17 @@ static int note_coding(struct fibril__http_parser *p, struct fibril__span value)
     return 0;
 }
 
+/* What a Connection option asks of us; 0 for the ones that do not concern this server. */
+static uint16_t connection_option(struct fibril__span option)
+{
+    switch (option.len) {
+    case 5: return fibril__token_equal("close", option.ptr, 5) ? SEEN_CLOSE : 0;
+    case 7: return fibril__token_equal("upgrade", option.ptr, 7) ? SEEN_UPGRADE_OPTION : 0;
+    case 10: return fibril__token_equal("keep-alive", option.ptr, 10) ? SEEN_KEEP_ALIVE : 0;
+    default: return 0;
+    }
+}
+
 static int note_connection(struct fibril__http_parser *p, struct fibril__span value)
 {
     struct fibril__span item;
@@ -207,13 +218,7 @@ static int note_connection(struct fibril__http_parser *p, struct fibril__span va
         if (!fibril__is_token(item)) {
             return fibril__http_refuse(p, 400, "bad Connection option");
         }
-        if (fibril__span_equal_nocase(item, FIBRIL__SPAN("close"))) {
-            p->seen |= SEEN_CLOSE;
-        } else if (fibril__span_equal_nocase(item, FIBRIL__SPAN("keep-alive"))) {
-            p->seen |= SEEN_KEEP_ALIVE;
-        } else if (fibril__span_equal_nocase(item, FIBRIL__SPAN("upgrade"))) {
-            p->seen |= SEEN_UPGRADE_OPTION;
-        }
+        p->seen |= connection_option(item);
     }
     return 0;
 }

@@ -3,7 +3,7 @@
  * Media types by extension: a sorted table and a binary search. /etc/mime.types was rejected: the
  * same site must be served the same way on every machine.
  *
- * Invariant: sorted by extension, lower case; test_encode.c checks it.
+ * Invariant: sorted by extension, lower case; test_encode.c looks up each row.
  */
 #include "http/mime.h"
 

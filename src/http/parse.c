@@ -10,8 +10,8 @@
  *
  * Invariant: a byte is judged only with the help of bytes before it and of at most nine after it,
  * and a step that lacks those waits; so any cut of the input gives the same outcome. Limits are
- * windows on the input for the same reason: no step looks past its window, so a long line is
- * refused for its length at the same byte however it came.
+ * checked before the byte at hand is judged, for the same reason: a long line is refused for its
+ * length however it came.
  */
 #include "http/parse.h"
 
@@ -31,13 +31,33 @@ enum step { STEP_START, STEP_METHOD, STEP_TARGET, STEP_VERSION, STEP_LINE, STEP_
 static void parser_reset(struct fibril__http_parser *p, const struct fibril__http_limits *limits,
                          struct fibril__http_field *fields, size_t fields_max)
 {
-    memset(p, 0, sizeof(*p));
+    /* Field by field: for a struct of this size compilers turn memset into a slow string store. */
+    const struct fibril__span none = {NULL, 0};
+    p->head.method = none;
+    p->head.target = none;
+    p->head.path = none;
+    p->head.query = none;
+    p->head.authority = none;
+    p->head.upgrade = none;
     p->head.fields = fields;
+    p->head.field_count = 0;
+    p->head.bytes = 0;
     p->head.content_length = -1;
+    p->head.method_id = FIBRIL__HTTP_METHOD_OTHER;
+    p->head.form = FIBRIL__HTTP_ORIGIN;
+    p->head.minor = 0;
+    p->head.chunked = p->head.keep_alive = p->head.expect_continue = false;
+    p->why = NULL;
     p->limits = limits;
     p->fields = fields;
     p->fields_max = fields_max;
+    p->base = p->at = p->line = p->token = NULL;
+    p->host_index = p->upgrade_index = 0;
     p->result = -EAGAIN;
+    p->seen = 0;
+    p->step = STEP_START;
+    p->name_classes = 0;
+    p->trailers = false;
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -94,13 +114,6 @@ static void rebase(struct fibril__http_parser *p, const char *buf)
     p->base = buf;
 }
 
-/* The end of what a step may look at: `max` bytes from the line's start, or the end of the input.
- */
-static const char *window(const struct fibril__http_parser *p, size_t max, const char *end)
-{
-    return (size_t)(end - p->line) > max ? p->line + max : end;
-}
-
 /* One empty line before the request line is allowed: some clients end a body with a CRLF too many.
  */
 static int step_start(struct fibril__http_parser *p, const char *end)
@@ -124,38 +137,31 @@ static int step_start(struct fibril__http_parser *p, const char *end)
 
 static int step_method(struct fibril__http_parser *p, const char *end)
 {
-    const char *limit = window(p, smaller(METHOD_BYTES_MAX, p->limits->request_line_bytes), end);
     const char *at = p->at;
-    while (at < limit && fibril__char_is(*at, FIBRIL__TCHAR)) {
+    while (at < end && fibril__char_is(*at, FIBRIL__TCHAR)) {
         at++;
     }
     p->at = at;
+    if (at - p->line > METHOD_BYTES_MAX) {
+        return fibril__http_refuse(p, 501, "method name too long");
+    }
     if (at == end) {
         return -EAGAIN;
-    }
-    if (at == limit && fibril__char_is(*at, FIBRIL__TCHAR)) {
-        return fibril__http_refuse(p, 501, "method name too long");
     }
     if (*at != ' ' || at == p->line) {
         return fibril__http_refuse(p, 400, "bad method");
     }
     p->head.method = (struct fibril__span){p->line, (size_t)(at - p->line)};
-    p->at = at + 1;
-    p->token = p->at;
+    p->at = p->token = at + 1;
     p->step = STEP_TARGET;
     return 0;
 }
 
 static int step_target(struct fibril__http_parser *p, const char *end)
 {
-    size_t max = p->limits->request_line_bytes;
-    if ((size_t)(p->at - p->line) > max) {
-        return fibril__http_refuse(p, 414, "request line too long");
-    }
-    const char *limit = window(p, max, end);
-    const char *at = fibril__scan_target(p->at, limit);
+    const char *at = fibril__scan_target(p->at, end);
     p->at = at;
-    if ((size_t)(at - p->line) >= max) {
+    if ((size_t)(at - p->line) + 1 + VERSION_BYTES > p->limits->request_line_bytes) {
         return fibril__http_refuse(p, 414, "request line too long");
     }
     if (at == end) {
@@ -167,32 +173,43 @@ static int step_target(struct fibril__http_parser *p, const char *end)
     p->head.target = (struct fibril__span){p->token, (size_t)(at - p->token)};
     p->at = at + 1;
     p->step = STEP_VERSION;
-    if ((size_t)(p->at - p->line) + VERSION_BYTES > max) {
-        return fibril__http_refuse(p, 414, "request line too long");
-    }
     return 0;
 }
 
-/* `HTTP/` DIGIT `.` DIGIT CRLF, each byte judged as soon as it is there. */
-static int step_version(struct fibril__http_parser *p, const char *end)
+/* Any version but the usual one, or less than a line of it: each byte judged as soon as it is
+ * there. */
+static int check_version(struct fibril__http_parser *p, const char *end)
 {
     static const char form[] = "HTTP/0.0\r\n";
     const char *at = p->at;
-    size_t count = smaller((size_t)(end - at), sizeof(form) - 1);
+    size_t count = smaller((size_t)(end - at), VERSION_BYTES + 2);
     for (size_t i = 0; i < count; i++) {
         bool good = form[i] == '0' ? fibril__char_is(at[i], FIBRIL__DIGIT) : at[i] == form[i];
         if (!good) {
             return fibril__http_refuse(p, 400, "bad HTTP version or line end");
         }
     }
-    if (count < sizeof(form) - 1) {
+    if (count < VERSION_BYTES + 2) {
         return -EAGAIN;
     }
     if (at[5] != '1' || at[7] > '1') {
         return fibril__http_refuse(p, 505, "HTTP version not supported");
     }
+    return 0;
+}
+
+/* `HTTP/` DIGIT `.` DIGIT CRLF */
+static int step_version(struct fibril__http_parser *p, const char *end)
+{
+    const char *at = p->at;
+    bool usual = end - at >= VERSION_BYTES + 2 && memcmp(at, "HTTP/1.1", VERSION_BYTES) == 0 &&
+                 memcmp(at + VERSION_BYTES, "\r\n", 2) == 0;
+    int rc = usual ? 0 : check_version(p, end);
+    if (rc != 0) {
+        return rc;
+    }
     p->head.minor = (uint8_t)(at[7] - '0');
-    p->at = at + count;
+    p->at = at + VERSION_BYTES + 2;
     p->step = STEP_LINE;
     return fibril__http_note_request(p);
 }
@@ -200,17 +217,17 @@ static int step_version(struct fibril__http_parser *p, const char *end)
 /* Runs through the steps of the request line from wherever the last call ended. */
 static int request_line(struct fibril__http_parser *p, const char *end)
 {
-    static int (*const steps[])(struct fibril__http_parser *, const char *) = {
-        [STEP_START] = step_start,
-        [STEP_METHOD] = step_method,
-        [STEP_TARGET] = step_target,
-        [STEP_VERSION] = step_version,
-    };
     int rc = 0;
-    while (rc == 0 && p->step < STEP_LINE) {
-        rc = steps[p->step](p, end);
+    if (p->step == STEP_START) {
+        rc = step_start(p, end);
     }
-    return rc;
+    if (rc == 0 && p->step == STEP_METHOD) {
+        rc = step_method(p, end);
+    }
+    if (rc == 0 && p->step == STEP_TARGET) {
+        rc = step_target(p, end);
+    }
+    return rc == 0 ? step_version(p, end) : rc;
 }
 
 /* The empty line ends the section (ret_end), anything else must be a field there is room for. */
@@ -240,12 +257,10 @@ static int step_line(struct fibril__http_parser *p, const char *end, bool *ret_e
 
 static int step_name(struct fibril__http_parser *p, const char *end)
 {
-    const char *limit = window(p, p->limits->field_bytes, end);
-    const char *at = p->at;
+    const char *at = fibril__scan_plain(p->at, end);
     uint8_t seen = p->name_classes;
     uint8_t classes;
-    while (at < limit &&
-           ((classes = fibril__char_class[(unsigned char)*at]) & FIBRIL__TCHAR) != 0) {
+    while (at < end && ((classes = fibril__char_class[(unsigned char)*at]) & FIBRIL__TCHAR) != 0) {
         seen |= classes;
         at++;
     }
@@ -265,18 +280,28 @@ static int step_name(struct fibril__http_parser *p, const char *end)
     field->value = (struct fibril__span){NULL, 0};
     field->id = (uint8_t)fibril__http_field_id(field->name);
     field->flags = (seen & FIBRIL__UNDERSCORE) != 0 ? FIBRIL__FIELD_HAS_UNDERSCORE : 0;
-    p->at = at + 1;
-    p->token = p->at;
+    p->at = p->token = at + 1;
     p->step = STEP_VALUE;
     return 0;
 }
 
+/* [from, to) without the optional whitespace round it. */
+static struct fibril__span trimmed(const char *from, const char *to)
+{
+    while (from < to && fibril__is_ows(*from)) {
+        from++;
+    }
+    while (from < to && fibril__is_ows(to[-1])) {
+        to--;
+    }
+    return (struct fibril__span){from, (size_t)(to - from)};
+}
+
 static int step_value(struct fibril__http_parser *p, const char *end)
 {
-    size_t max = p->limits->field_bytes;
-    const char *at = fibril__scan_value(p->at, window(p, max + 1, end));
+    const char *at = fibril__scan_value(p->at, end);
     p->at = at;
-    if ((size_t)(at - p->line) > max) {
+    if ((size_t)(at - p->line) > p->limits->field_bytes) {
         return fibril__http_refuse(p, 431, "field line too long");
     }
     if (at == end) {
@@ -292,7 +317,7 @@ static int step_value(struct fibril__http_parser *p, const char *end)
         return fibril__http_refuse(p, 400, "CR without LF");
     }
     struct fibril__http_field *field = &p->fields[p->head.field_count];
-    field->value = fibril__span_trim((struct fibril__span){p->token, (size_t)(at - p->token)});
+    field->value = trimmed(p->token, at);
     p->at = at + 2;
     p->step = STEP_LINE;
     int rc = p->trailers || field->id == FIBRIL__FIELD_OTHER ? 0 : fibril__http_note_field(p);
@@ -302,16 +327,22 @@ static int step_value(struct fibril__http_parser *p, const char *end)
 
 static int field_lines(struct fibril__http_parser *p, const char *end)
 {
-    bool ended = false;
-    int rc = 0;
-    while (rc == 0 && !ended) {
-        switch ((enum step)p->step) {
-        case STEP_NAME: rc = step_name(p, end); break;
-        case STEP_VALUE: rc = step_value(p, end); break;
-        default: rc = step_line(p, end, &ended); break;
+    for (;;) {
+        bool ended = false;
+        int rc = p->step == STEP_LINE ? step_line(p, end, &ended) : 0;
+        if (ended) {
+            return p->trailers ? 0 : fibril__http_note_end(p);
+        }
+        if (rc == 0 && p->step == STEP_NAME) {
+            rc = step_name(p, end);
+        }
+        if (rc == 0) {
+            rc = step_value(p, end);
+        }
+        if (rc != 0) {
+            return rc;
         }
     }
-    return rc == 0 && !p->trailers ? fibril__http_note_end(p) : rc;
 }
 
 int fibril__http_parse(struct fibril__http_parser *p, const char *buf, size_t len)

@@ -30,8 +30,10 @@ static bool take_number(struct fibril__span *s, uint64_t *ret_value)
     size_t i = 0;
     for (; i < s->len && fibril__char_is(s->ptr[i], FIBRIL__DIGIT); i++) {
         uint64_t digit = (uint64_t)(s->ptr[i] - '0');
-        bool fits = value < UINT64_MAX / 10;
-        value = fits ? value * 10 + digit : UINT64_MAX;
+        if (__builtin_mul_overflow(value, UINT64_C(10), &value) ||
+            __builtin_add_overflow(value, digit, &value)) {
+            value = UINT64_MAX;
+        }
     }
     s->ptr += i;
     s->len -= i;

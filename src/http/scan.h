@@ -49,6 +49,18 @@ static inline unsigned fibril__target_mask(__m128i v)
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(low, high), hash));
 }
 
+/* Letters, digits, '-' and '.': what names of fields and hosts are made of nearly always. */
+static inline unsigned fibril__plain_mask(__m128i v)
+{
+    __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+    __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
+    __m128i dash = _mm_sub_epi8(v, _mm_set1_epi8('-'));
+    letter = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter);
+    digit = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
+    dash = _mm_cmpeq_epi8(_mm_min_epu8(dash, _mm_set1_epi8(1)), dash);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), dash)) ^ 0xffffu;
+}
+
 #define FIBRIL__SCAN_STEP 16
 #define FIBRIL__SCAN_HIT(kind, at)                                                                 \
     fibril__##kind##_mask(_mm_loadu_si128((const __m128i *)(const void *)(at)))
@@ -83,6 +95,24 @@ static inline uint64_t fibril__scan_load(const char *at)
 #define FIBRIL__SCAN_HIT(kind, at) fibril__##kind##_mask(fibril__scan_load(at))
 #define FIBRIL__SCAN_INDEX(hit) 0
 #endif
+
+/*
+ * Skips letters, digits, '-' and '.' at the front of [at, end), but perhaps not all of them: the
+ * caller goes on byte by byte with the class it really wants.
+ */
+static inline const char *fibril__scan_plain(const char *at, const char *end)
+{
+#if FIBRIL__SCAN_SSE2
+    while (end - at >= FIBRIL__SCAN_STEP) {
+        unsigned hit = FIBRIL__SCAN_HIT(plain, at);
+        if (hit != 0) {
+            return at + FIBRIL__SCAN_INDEX(hit);
+        }
+        at += FIBRIL__SCAN_STEP;
+    }
+#endif
+    return at;
+}
 
 /* The first byte of [at, end) that may not stand in a field value, or end. */
 static inline const char *fibril__scan_value(const char *at, const char *end)

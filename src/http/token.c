@@ -8,6 +8,8 @@
 
 #include <arpa/inet.h>
 
+#include "http/scan.h"
+
 const uint8_t fibril__char_class[256] = {
     /* clang-format off */
       0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
@@ -76,7 +78,7 @@ static size_t bracket_len(struct fibril__span s)
 
 static size_t regname_len(struct fibril__span s)
 {
-    size_t i = 0;
+    size_t i = (size_t)(fibril__scan_plain(s.ptr, s.ptr + s.len) - s.ptr);
     while (i < s.len) {
         if (fibril__char_is(s.ptr[i], FIBRIL__REGNAME)) {
             i++;
