@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The poller on epoll. Completion by retrying: an operation is tried at once; if it would block, it
+ * waits in the descriptor's record until an edge says that another try is worth it.
+ *
+ *   start: tried at once, unless others wait before it or a hint says "surely not"
+ *     -> over, or waits in readers / writers / watchers
+ *   edge:  hints up, the lists are tried in order until one would block
+ *   over:  taken out of its list; done is called, from wait() only
+ *
+ * A descriptor is registered once, edge-triggered for everything, when something on it has to wait
+ * for the first time. The hints are only ever wrong in the harmless direction: clear means that the
+ * kernel owes us an edge. A short read of a byte stream clears the hint too, which saves the call
+ * that would say EAGAIN. Rejected: EPOLLONESHOT or level-triggered interest, which cost one
+ * epoll_ctl per wait.
+ *
+ * FORGET does not unregister, as close(2) does that; an event with an old generation comes from a
+ * duplicate that is still open, and is dropped.
+ */
+#include "poll/poll.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "poll/attempt.h"
+#include "poll/fd_table.h"
+#include "poll/wakeup.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BATCH = 512 };
+
+enum state { WAITING = 1, CONNECTING, FINISHED };
+
+#define WAKE_DATA UINT64_MAX
+
+static const uint32_t all_edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | (uint32_t)EPOLLET;
+
+struct epoll_poller {
+    struct fibril__poller base;
+    struct fibril__fd_table table;
+    struct fibril__list finished; /* over, done is still to be called */
+    struct fibril__wakeup wakeup;
+    int epoll_fd;
+    bool no_pwait2; /* the kernel lacks epoll_pwait2 */
+    struct epoll_event events[BATCH];
+};
+
+static inline struct epoll_poller *self_of(struct fibril__poller *p)
+{
+    return CONTAINER_OF(p, struct epoll_poller, base);
+}
+
+static inline struct fibril__op *op_of(struct fibril__link *link)
+{
+    return CONTAINER_OF(link, struct fibril__op, link);
+}
+
+static int over(struct fibril__op *op, int64_t result)
+{
+    op->result = result;
+    return 1;
+}
+
+/* ---- trying -------------------------------------------------------------------------------------
+ */
+
+static bool writes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
+           op->kind == FIBRIL__OP_WRITE || op->kind == FIBRIL__OP_WRITEV ||
+           op->kind == FIBRIL__OP_CONNECT;
+}
+
+static bool counts_bytes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_RECV || op->kind == FIBRIL__OP_SEND ||
+           op->kind == FIBRIL__OP_READ || op->kind == FIBRIL__OP_WRITE;
+}
+
+static bool is_empty(const struct fibril__op *op)
+{
+    return op->len == 0 && counts_bytes(op);
+}
+
+/* Whether the result of a byte transfer shows that the next one would block. */
+static bool was_short(const struct fibril__fd_record *r, const struct fibril__op *op,
+                      int64_t result)
+{
+    return result > 0 && (uint64_t)result < op->len && counts_bytes(op) &&
+           fibril__fd_is_stream(r) && !(op->flags & (MSG_PEEK | MSG_OOB)) &&
+           (r->kind == FIBRIL__KIND_TCP || !(r->flags & FIBRIL__FD_BLOCKING));
+}
+
+/* The hint that is cleared when op would block. */
+static unsigned blocked_side(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_POLL ? 0 : writes(op) ? FIBRIL__FD_WRITABLE : FIBRIL__FD_READABLE;
+}
+
+/* Tries op and learns from it. The hints mean nothing before the descriptor is registered, but do
+ * no harm. */
+static int64_t attempt(struct fibril__fd_record *r, struct fibril__op *op)
+{
+    int64_t result =
+        op->poller_state == CONNECTING ? fibril__attempt_connected(op->fd) : fibril__attempt(r, op);
+    if (result == -EAGAIN || was_short(r, op, result)) {
+        r->flags &= (uint8_t)~blocked_side(op);
+    }
+    return result;
+}
+
+/* ---- waiting for edges --------------------------------------------------------------------------
+ */
+
+/* From now on edges are reported; one comes at once if the descriptor is ready already. */
+static int add_to_epoll(struct epoll_poller *p, struct fibril__fd_record *r, int fd)
+{
+    struct epoll_event e = {.events = all_edges};
+    e.data.u64 = (uint64_t)r->generation << 32 | (uint32_t)fd;
+    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &e) == 0) {
+        return 0;
+    }
+    /* Left from a life before FORGET, and the same file again. */
+    if (errno == EEXIST && epoll_ctl(p->epoll_fd, EPOLL_CTL_MOD, fd, &e) == 0) {
+        return 0;
+    }
+    return -errno;
+}
+
+static int enter_epoll(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (LIKELY(r->flags & FIBRIL__FD_REGISTERED)) {
+        return 0;
+    }
+    if (r->kind == FIBRIL__KIND_UNKNOWN) {
+        if (op->kind == FIBRIL__OP_POLL) {
+            int rc = fibril__fd_classify(r, op->fd);
+            if (rc < 0) {
+                return rc;
+            }
+        } else {
+            fibril__fd_classify_socket(r, op->fd);
+        }
+    }
+    int rc = add_to_epoll(p, r, op->fd);
+    if (rc == 0) {
+        r->flags |= FIBRIL__FD_REGISTERED | FIBRIL__FD_READABLE | FIBRIL__FD_WRITABLE;
+        r->flags &= (uint8_t)~blocked_side(op);
+    }
+    return rc;
+}
+
+static int queue(struct epoll_poller *p, struct fibril__list *list, struct fibril__op *op)
+{
+    if (op->poller_state != CONNECTING) {
+        op->poller_state = WAITING;
+    }
+    fibril__list_push(list, &op->link);
+    p->base.pending++;
+    return 0;
+}
+
+/* op would block. Files that epoll refuses are always ready, so for them that is an answer. */
+static int wait_for_edge(struct epoll_poller *p, struct fibril__fd_record *r,
+                         struct fibril__list *list, struct fibril__op *op)
+{
+    int rc = enter_epoll(p, r, op);
+    if (rc == -EPERM) {
+        r->kind = FIBRIL__KIND_FILE;
+        return over(op, op->kind == FIBRIL__OP_POLL ? op->events : -EAGAIN);
+    }
+    return rc < 0 ? over(op, rc) : queue(p, list, op);
+}
+
+static void finish(struct epoll_poller *p, struct fibril__op *op, int64_t result)
+{
+    fibril__link_remove(&op->link);
+    op->result = result;
+    op->poller_state = FINISHED;
+    fibril__list_push(&p->finished, &op->link);
+}
+
+static void run_list(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__list *list,
+                     unsigned hint)
+{
+    struct fibril__link *first;
+    while ((r->flags & hint) && (first = fibril__list_first(list)) != NULL) {
+        int64_t result = attempt(r, op_of(first));
+        if (result == -EAGAIN) {
+            return;
+        }
+        finish(p, op_of(first), result);
+    }
+}
+
+static void run_watchers(struct epoll_poller *p, struct fibril__fd_record *r)
+{
+    struct fibril__link *link = r->watchers.head.next;
+    while (link != &r->watchers.head) {
+        struct fibril__op *op = op_of(link);
+        link = link->next;
+        int result = fibril__attempt_poll(op->fd, op->events);
+        if (result != 0) {
+            finish(p, op, result);
+        }
+    }
+}
+
+/* An edge with an old generation. If nothing is registered now, the number still names the same
+ * file or none that we know, so that taking it out can only hit what sent the event. */
+static void drop_stale(struct epoll_poller *p, const struct fibril__fd_record *r, int fd)
+{
+    if (!r || !(r->flags & FIBRIL__FD_REGISTERED)) {
+        epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    }
+}
+
+static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
+{
+    int fd = (int)(uint32_t)e->data.u64;
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, fd);
+    if (UNLIKELY(!r || r->generation != (uint32_t)(e->data.u64 >> 32))) {
+        drop_stale(p, r, fd);
+        return;
+    }
+    if (e->events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        r->flags |= FIBRIL__FD_READABLE;
+    }
+    if (e->events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+        r->flags |= FIBRIL__FD_WRITABLE;
+    }
+    if (UNLIKELY(e->events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
+        r->flags |= FIBRIL__FD_ENDING;
+    }
+    run_list(p, r, &r->readers, FIBRIL__FD_READABLE);
+    run_list(p, r, &r->writers, FIBRIL__FD_WRITABLE);
+    if (UNLIKELY(!fibril__list_empty(&r->watchers))) {
+        run_watchers(p, r);
+    }
+}
+
+/* ---- starting and ending ------------------------------------------------------------------------
+ */
+
+static int start_poll(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    int result = fibril__attempt_poll(op->fd, op->events);
+    return result ? over(op, result) : wait_for_edge(p, r, &r->watchers, op);
+}
+
+static int start_transfer(struct epoll_poller *p, struct fibril__fd_record *r,
+                          struct fibril__op *op)
+{
+    struct fibril__list *list = writes(op) ? &r->writers : &r->readers;
+    unsigned hint = blocked_side(op);
+    if (r->flags & FIBRIL__FD_REGISTERED) {
+        /* An edge is owed: nothing to gain from a try. An empty transfer never waits, so it is
+         * always tried. */
+        bool waits = !fibril__list_empty(list) || !(r->flags & hint);
+        if (waits && op->kind != FIBRIL__OP_CONNECT && !is_empty(op)) {
+            return queue(p, list, op);
+        }
+    }
+    int64_t result = attempt(r, op);
+    if (result == -EINPROGRESS && op->kind == FIBRIL__OP_CONNECT) {
+        op->poller_state = CONNECTING;
+        result = -EAGAIN;
+    } else if (result == -EAGAIN && op->kind == FIBRIL__OP_CONNECT) {
+        return over(op, result); /* a full UNIX backlog tells nobody when there is room */
+    }
+    return result == -EAGAIN ? wait_for_edge(p, r, list, op) : over(op, result);
+}
+
+static bool forget_list(struct epoll_poller *p, struct fibril__list *list)
+{
+    bool any = false;
+    for (struct fibril__link *link; (link = fibril__list_first(list)) != NULL; any = true) {
+        finish(p, op_of(link), -EBADF);
+    }
+    return any;
+}
+
+static int start_forget(struct epoll_poller *p, struct fibril__op *op)
+{
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
+    if (!r) {
+        return over(op, 0);
+    }
+    bool any = forget_list(p, &r->readers);
+    any |= forget_list(p, &r->writers);
+    any |= forget_list(p, &r->watchers);
+    fibril__fd_record_reset(r);
+    if (!any) {
+        return over(op, 0);
+    }
+    p->base.pending++;
+    finish(p, op, 0);
+    return 0;
+}
+
+static int epoll_start(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct epoll_poller *p = self_of(base);
+    op->poller_state = 0;
+    op->link = (struct fibril__link){NULL, NULL};
+    if (UNLIKELY(op->kind >= FIBRIL__OP_PREAD)) {
+        return op->kind == FIBRIL__OP_FORGET ? start_forget(p, op) : over(op, -EOPNOTSUPP);
+    }
+    if (UNLIKELY(op->fd < 0)) {
+        return over(op, -EBADF);
+    }
+    struct fibril__fd_record *r = fibril__fd_table_get(&p->table, op->fd);
+    if (UNLIKELY(!r)) {
+        return over(op, -ENOMEM);
+    }
+    if (op->kind == FIBRIL__OP_POLL) {
+        return start_poll(p, r, op);
+    }
+    if (UNLIKELY(r->kind == FIBRIL__KIND_UNKNOWN && fibril__attempt_needs_kind(op))) {
+        int rc = fibril__fd_classify(r, op->fd);
+        if (rc < 0) {
+            return over(op, rc);
+        }
+    }
+    return start_transfer(p, r, op);
+}
+
+static int epoll_cancel(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct epoll_poller *p = self_of(base);
+    if (op->poller_state == FINISHED) {
+        return 0;
+    }
+    fibril__link_remove(&op->link);
+    p->base.pending--;
+    return over(op, -ECANCELED);
+}
+
+/* ---- the wait -----------------------------------------------------------------------------------
+ */
+
+static int64_t time_left(int64_t deadline_ns)
+{
+    if (deadline_ns == INT64_MAX) {
+        return INT64_MAX;
+    }
+    int64_t left = deadline_ns <= 0 ? 0 : deadline_ns - fibril__clock_now();
+    return left > 0 ? left : 0;
+}
+
+static int wait_ms(struct epoll_poller *p, int64_t left_ns)
+{
+    int64_t ms = left_ns == INT64_MAX ? -1 : left_ns / 1000000 + (left_ns % 1000000 != 0);
+    return epoll_wait(p->epoll_fd, p->events, BATCH, ms > INT_MAX ? INT_MAX : (int)ms);
+}
+
+/* Waits for events as long as left_ns says. Returns how many, 0 also after a signal. */
+static int wait_events(struct epoll_poller *p, int64_t left_ns)
+{
+    int n;
+    if (left_ns == 0 || left_ns == INT64_MAX || p->no_pwait2) {
+        n = wait_ms(p, left_ns);
+    } else {
+        struct timespec t = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+        n = epoll_pwait2(p->epoll_fd, p->events, BATCH, &t, NULL);
+        if (n < 0 && (errno == ENOSYS || errno == EPERM)) {
+            p->no_pwait2 = true;
+            n = wait_ms(p, left_ns);
+        }
+    }
+    FIBRIL_ASSERT(n >= 0 || errno == EINTR);
+    return n < 0 ? 0 : n;
+}
+
+static void look(struct epoll_poller *p, int64_t left_ns)
+{
+    int n = wait_events(p, left_ns);
+    for (int i = 0; i < n; i++) {
+        if (LIKELY(p->events[i].data.u64 != WAKE_DATA)) {
+            on_edge(p, &p->events[i]);
+        }
+    }
+}
+
+static int call_done(struct epoll_poller *p)
+{
+    /* What done starts and ends at once is for the next time, so that this loop is bounded. */
+    const struct fibril__link *last = p->finished.head.prev;
+    struct fibril__link *link;
+    int n = 0;
+    while ((link = fibril__list_pop(&p->finished)) != NULL) {
+        p->base.pending--;
+        n++;
+        op_of(link)->done(op_of(link));
+        if (link == last) {
+            break;
+        }
+    }
+    return n;
+}
+
+static int epoll_poller_wait(struct fibril__poller *base, int64_t deadline_ns)
+{
+    struct epoll_poller *p = self_of(base);
+    bool woken = false;
+    int64_t left_ns = fibril__list_empty(&p->finished) ? time_left(deadline_ns) : 0;
+    for (;;) {
+        if (left_ns == 0) {
+            woken |= fibril__wakeup_taken(&p->wakeup);
+            look(p, 0);
+        } else if (fibril__wakeup_sleep(&p->wakeup)) {
+            look(p, left_ns);
+            woken = fibril__wakeup_awake(&p->wakeup);
+        } else {
+            woken = true;
+            look(p, 0);
+        }
+        if (!fibril__list_empty(&p->finished) || woken || left_ns == 0) {
+            return call_done(p);
+        }
+        left_ns = time_left(deadline_ns);
+    }
+}
+
+static void epoll_wake(struct fibril__poller *base)
+{
+    fibril__wakeup_send(&self_of(base)->wakeup);
+}
+
+static int64_t epoll_now(struct fibril__poller *base)
+{
+    (void)base;
+    return fibril__clock_now();
+}
+
+/* ---- opening ------------------------------------------------------------------------------------
+ */
+
+static int open_descriptors(struct epoll_poller *p)
+{
+    p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (p->epoll_fd < 0) {
+        return -errno;
+    }
+    int rc = fibril__wakeup_open(&p->wakeup);
+    if (rc < 0) {
+        close(p->epoll_fd);
+        return rc;
+    }
+    /* Edge-triggered, so that nobody has to read the counter back to zero. */
+    struct epoll_event e = {.events = EPOLLIN | (uint32_t)EPOLLET, .data.u64 = WAKE_DATA};
+    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wakeup.fd, &e) < 0) {
+        rc = -errno;
+        fibril__wakeup_close(&p->wakeup);
+        close(p->epoll_fd);
+    }
+    return rc;
+}
+
+static int epoll_open(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller)
+{
+    (void)opts;
+    struct epoll_poller *p = fibril__alloc_zero(sizeof(*p));
+    if (!p) {
+        return -ENOMEM;
+    }
+    int rc = open_descriptors(p);
+    if (rc < 0) {
+        fibril__free(p);
+        return rc;
+    }
+    fibril__list_init(&p->finished);
+    p->base.ops = &fibril__poll_epoll;
+    *ret_poller = &p->base;
+    return 0;
+}
+
+static void epoll_close(struct fibril__poller *base)
+{
+    struct epoll_poller *p = self_of(base);
+    fibril__wakeup_close(&p->wakeup);
+    close(p->epoll_fd);
+    fibril__fd_table_fini(&p->table);
+    fibril__free(p);
+}
+
+const struct fibril__poll_ops fibril__poll_epoll = {
+    .name = "epoll",
+    .open = epoll_open,
+    .close = epoll_close,
+    .start = epoll_start,
+    .cancel = epoll_cancel,
+    .wait = epoll_poller_wait,
+    .wake = epoll_wake,
+    .now = epoll_now,
+};
