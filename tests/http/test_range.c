@@ -84,7 +84,7 @@ TEST(ranges_are_resolved_against_the_size)
                      out[r].first, out[r].last);
         }
         if (n == -ERANGE) {
-            strcpy(got, "416");
+            snprintf(got, sizeof(got), "416");
         }
         if (strcmp(got, c->expected) != 0) {
             test_fail(__FILE__, __LINE__, "%s of %" PRIu64 ": %s, expected %s", c->value, c->size,
