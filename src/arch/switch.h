@@ -5,10 +5,12 @@
  * and SSE control words (fpcr on aarch64) belong to that set too, but hardly any program changes them: they are
  * switched only under -Dswitch_fpu=true, because that costs about a nanosecond.
  *
- * Only ctx/context.c may call these.
+ * Only ctx/context.[ch] may call these.
  */
 #ifndef FIBRIL_ARCH_SWITCH_H
 #define FIBRIL_ARCH_SWITCH_H
+
+#include "base/compiler.h"
 
 /* Saves the caller's state on its stack, stores where in *ret_sp, and continues the state saved at sp. */
 void fibril__arch_switch(void **ret_sp, void *sp);
@@ -21,7 +23,21 @@ void fibril__arch_switch_via(void **ret_sp, void *via, void *(*fn)(void *arg), v
  * what to give to fibril__arch_switch. */
 void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg);
 
-/* How far below the caller's stack pointer a switch saves at most. */
+/* How far below the caller's stack pointer these save at most. */
 extern const unsigned fibril__arch_frame_bytes;
+
+/* FIBRIL_SWITCH_INLINE is given by the build where the architecture has an inline form and the callers are optimised. */
+#if FIBRIL_SWITCH_INLINE && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN
+#include "arch/switch_x86_64.h"
+#else
+#define FIBRIL_ARCH_INLINE_BYTES fibril__arch_frame_bytes
+static ALWAYS_INLINE void fibril__arch_switch_inline(void **ret_sp, void *sp) {
+    fibril__arch_switch(ret_sp, sp);
+}
+static ALWAYS_INLINE void fibril__arch_switch_via_inline(void **ret_sp, void *via,
+                                                         void *(*fn)(void *arg), void *arg) {
+    fibril__arch_switch_via(ret_sp, via, fn, arg);
+}
+#endif
 
 #endif

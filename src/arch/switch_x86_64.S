@@ -4,8 +4,8 @@
  * caller; so do the control bits of MXCSR and the x87 control word, see switch.h). Built with
  * -fcf-protection=none: there is no shadow stack to switch.
  *
- * A saved state, from sp upwards:
- *     [fpu words]  r15  r14  r13  r12  rbx  rbp  return address
+ * A saved state is, at sp, the address to continue at; what lies above is that code's own business. So states made
+ * here, by the inline switch of switch_x86_64.h and by fibril__arch_make continue each other.
  */
 #ifdef FIBRIL_SWITCH_FPU
 #define FPU_BYTES 8
@@ -15,62 +15,55 @@
 
     .text
 
+.macro push_reg reg
+    pushq %\reg
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset \reg, 0
+.endm
+
+.macro pop_reg reg
+    popq %\reg
+    .cfi_adjust_cfa_offset -8
+    .cfi_restore \reg
+.endm
+
 .macro save_state
-    pushq %rbp                      /* frame pointer, if the compiler keeps one */
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset rbp, 0
-    pushq %rbx
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset rbx, 0
-    pushq %r12
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset r12, 0
-    pushq %r13
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset r13, 0
-    pushq %r14
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset r14, 0
-    pushq %r15
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset r15, 0
+    push_reg rbp                    /* frame pointer, if the compiler keeps one */
+    push_reg rbx
+    push_reg r12
+    push_reg r13
+    push_reg r14
+    push_reg r15
 #if FPU_BYTES
     subq $FPU_BYTES, %rsp
     .cfi_adjust_cfa_offset FPU_BYTES
     stmxcsr (%rsp)                  /* SSE control and status */
     fnstcw 4(%rsp)                  /* x87 control word */
 #endif
+    leaq 1f(%rip), %rax
+    pushq %rax                      /* continue at 1 */
+    .cfi_adjust_cfa_offset 8
+    movq %rsp, (%rdi)
 .endm
 
 .macro load_state
+    popq %rax                       /* a jump: nobody called what is continued */
+    .cfi_adjust_cfa_offset -8
+    jmpq *%rax
+1:
 #if FPU_BYTES
     ldmxcsr (%rsp)
     fldcw 4(%rsp)
     addq $FPU_BYTES, %rsp
     .cfi_adjust_cfa_offset -FPU_BYTES
 #endif
-    popq %r15
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore r15
-    popq %r14
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore r14
-    popq %r13
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore r13
-    popq %r12
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore r12
-    popq %rbx
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore rbx
-    popq %rbp
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore rbp
-    popq %rcx                       /* return address: a jump, as ret would always mispredict */
-    .cfi_adjust_cfa_offset -8
-    .cfi_register rip, rcx
-    jmpq *%rcx
+    pop_reg r15
+    pop_reg r14
+    pop_reg r13
+    pop_reg r12
+    pop_reg rbx
+    pop_reg rbp
+    retq                            /* both sides were called, mostly from one place: well predicted */
 .endm
 
     .globl fibril__arch_switch
@@ -80,8 +73,7 @@
 fibril__arch_switch:                /* rdi = where to store sp, rsi = the sp to continue at */
     .cfi_startproc
     save_state
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp                 /* same layout on both stacks: the CFI stays right */
+    movq %rsi, %rsp                 /* whoever continues here finds the layout that the CFI describes */
     load_state
     .cfi_endproc
     .size fibril__arch_switch, . - fibril__arch_switch
@@ -93,7 +85,6 @@ fibril__arch_switch:                /* rdi = where to store sp, rsi = the sp to 
 fibril__arch_switch_via:            /* rdi = where to store sp, rsi = top of the stack in between, rdx = fn, rcx = arg */
     .cfi_startproc
     save_state
-    movq %rsp, (%rdi)
     movq %rsi, %rsp                 /* 16-byte aligned, as a call needs it */
     movq %rcx, %rdi
     callq *%rdx                     /* may overwrite the stack that was left */
@@ -104,11 +95,13 @@ fibril__arch_switch_via:            /* rdi = where to store sp, rsi = top of the
 
     .type start, @function
     .p2align 4
-start:                              /* r12 = entry, r13 = its argument, from fibril__arch_make */
+start:                              /* on the stack, from fibril__arch_make: entry, arg */
     .cfi_startproc
     .cfi_undefined rip              /* unwinders end here */
-    movq %r13, %rdi
-    callq *%r12
+    popq %rax
+    popq %rdi
+    xorl %ebp, %ebp                 /* the end of the chain of frames */
+    callq *%rax
     ud2                             /* entry does not return */
     .cfi_endproc
     .size start, . - start
@@ -119,17 +112,11 @@ start:                              /* r12 = entry, r13 = its argument, from fib
     .p2align 4
 fibril__arch_make:                  /* rdi = top, rsi = entry, rdx = arg */
     .cfi_startproc
-    leaq -(56 + FPU_BYTES)(%rdi), %rax /* start then runs with sp = top, aligned */
-#if FPU_BYTES
-    stmxcsr (%rax)
-    fnstcw 4(%rax)
-#endif
-    movq %rdx, (FPU_BYTES + 16)(%rax)  /* r13 */
-    movq %rsi, (FPU_BYTES + 24)(%rax)  /* r12 */
-    xorl %ecx, %ecx
-    movq %rcx, (FPU_BYTES + 40)(%rax)  /* rbp: the end of the chain of frames */
-    leaq start(%rip), %rcx
-    movq %rcx, (FPU_BYTES + 48)(%rax)  /* return address */
+    leaq start(%rip), %rax
+    movq %rax, -24(%rdi)
+    movq %rsi, -16(%rdi)
+    movq %rdx, -8(%rdi)
+    leaq -24(%rdi), %rax            /* start then calls with sp = top, aligned */
     retq
     .cfi_endproc
     .size fibril__arch_make, . - fibril__arch_make
@@ -140,7 +127,7 @@ fibril__arch_make:                  /* rdi = top, rsi = entry, rdx = arg */
     .type fibril__arch_frame_bytes, @object
     .p2align 2
 fibril__arch_frame_bytes:
-    .long 56 + FPU_BYTES
+    .long 64 + FPU_BYTES
     .size fibril__arch_frame_bytes, 4
 
     .section .note.GNU-stack, "", @progbits

@@ -170,14 +170,18 @@ void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) 
 
 /* ---- copying ---- */
 
-/* Copies whole grains; both ends are 16-byte aligned. Not memcpy: under ASan that would complain of the red zones of the
- * frames, and the sizes are small. */
-NO_ASAN static void copy_grains(void *to, const void *from, size_t bytes) {
-    typedef long long grain __attribute__((vector_size(16), may_alias));
-    grain *t = to;
-    const grain *f = from;
-    for (size_t i = 0; i < bytes / sizeof(grain); i++) {
-        t[i] = f[i];
+typedef long long grain __attribute__((vector_size(FIBRIL__COPY_GRAIN), may_alias));
+
+/* Copies whole grains; both ends are aligned. Not memcpy: under ASan that would complain of the red zones of frames. */
+NO_ASAN static ALWAYS_INLINE void copy_grains(void *to, const void *from, size_t bytes) {
+    const grain *f = from, *end = f + bytes / sizeof(grain);
+    for (grain *t = to; f < end; f += 2, t += 2) {
+        grain a = f[0];
+        if (f + 1 < end) {
+            grain b = f[1];
+            t[1] = b;
+        }
+        t[0] = a;
     }
 }
 
@@ -199,7 +203,7 @@ static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, s
 }
 
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp) {
-    size_t live = (size_t)(m->run_top - sp) + fibril__arch_frame_bytes + SWITCH_SLACK;
+    size_t live = (size_t)(m->run_top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
     FIBRIL_ASSERT(sp > m->run_low && sp <= m->run_top);
     return resize_piece(m, c, live);
 }
@@ -219,8 +223,7 @@ static void evict(struct fibril__machine *m) {
     }
 }
 
-/* Runs on the copying stack: makes `incoming` the resident and returns where to continue it. */
-static void *move_in(void *arg) {
+void *fibril__context_move_in(void *arg) {
     struct fibril__machine *m = arg;
     struct fibril__context *c = m->incoming;
     if (m->resident) {
@@ -249,25 +252,18 @@ void *fibril__context_at(const struct fibril__machine *m, const struct fibril__c
 
 /* ---- switching ---- */
 
-static bool must_move_in(const struct fibril__machine *m, const struct fibril__context *to) {
-    return to->policy == FIBRIL__COPIED && m->resident != to;
-}
-
-NOINLINE void fibril__context_switch(struct fibril__machine *m, struct fibril__context *from,
-                                     struct fibril__context *to) {
+#if FIBRIL_ASAN || FIBRIL_TSAN
+NOINLINE void fibril__context_switch_hooked(struct fibril__machine *m, struct fibril__context *from,
+                                            struct fibril__context *to) {
 #if FIBRIL_ASAN
     asan_leave(&from->asan_fake, to);
 #endif
     tsan_go(to);
-    if (UNLIKELY(must_move_in(m, to))) {
-        m->incoming = to;
-        fibril__arch_switch_via(&from->sp, m->via_top, move_in, m);
-    } else {
-        fibril__arch_switch(&from->sp, to->sp);
-    }
+    fibril__context_jump(m, &from->sp, to);
     asan_arrive(from);
     tsan_reap(m);
 }
+#endif
 
 NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
                                                   struct fibril__context *from,
@@ -281,11 +277,6 @@ NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
     m->tsan_dead = from->tsan;
 #endif
     tsan_go(to);
-    if (must_move_in(m, to)) {
-        m->incoming = to;
-        fibril__arch_switch_via(&nowhere, m->via_top, move_in, m);
-    } else {
-        fibril__arch_switch(&nowhere, to->sp);
-    }
+    fibril__context_jump(m, &nowhere, to);
     __builtin_unreachable();
 }

@@ -12,6 +12,7 @@
 #ifndef FIBRIL_CTX_CONTEXT_H
 #define FIBRIL_CTX_CONTEXT_H
 
+#include "arch/switch.h"
 #include "base/compiler.h"
 #include "ctx/copies.h"
 
@@ -79,8 +80,9 @@ int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
 static ALWAYS_INLINE bool fibril__context_reserve(struct fibril__machine *m, struct fibril__context *c);
 
 /* Leaves the running context `from` and continues `to`. Returns when somebody switches back. */
-void fibril__context_switch(struct fibril__machine *m, struct fibril__context *from,
-                            struct fibril__context *to);
+static ALWAYS_INLINE void fibril__context_switch(struct fibril__machine *m,
+                                                 struct fibril__context *from,
+                                                 struct fibril__context *to);
 
 /* The same for a context that has ended: it is never continued, and its stack may be reused at once. */
 NORETURN void fibril__context_switch_last(struct fibril__machine *m, struct fibril__context *from,
@@ -94,6 +96,38 @@ void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
 
 /* Where the byte at p of the stack of c, which is not running, is now. */
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
+
+/* The switch with the sanitizers' hooks around it. */
+void fibril__context_switch_hooked(struct fibril__machine *m, struct fibril__context *from,
+                                   struct fibril__context *to);
+
+/* Runs on the copying stack: makes machine->incoming the resident and returns where to continue it. */
+void *fibril__context_move_in(void *machine);
+
+static inline bool fibril__context_in_place(const struct fibril__machine *m,
+                                            const struct fibril__context *c) {
+    return c->policy != FIBRIL__COPIED || m->resident == c;
+}
+
+static ALWAYS_INLINE void fibril__context_jump(struct fibril__machine *m, void **ret_sp,
+                                               struct fibril__context *to) {
+    if (LIKELY(fibril__context_in_place(m, to))) {
+        fibril__arch_switch_inline(ret_sp, to->sp);
+    } else {
+        m->incoming = to;
+        fibril__arch_switch_via_inline(ret_sp, m->via_top, fibril__context_move_in, m);
+    }
+}
+
+static ALWAYS_INLINE void fibril__context_switch(struct fibril__machine *m,
+                                                 struct fibril__context *from,
+                                                 struct fibril__context *to) {
+#if FIBRIL_ASAN || FIBRIL_TSAN
+    fibril__context_switch_hooked(m, from, to);
+#else
+    fibril__context_jump(m, &from->sp, to);
+#endif
+}
 
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp);
 
