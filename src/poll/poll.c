@@ -10,6 +10,7 @@
 
 static const struct fibril__poll_ops *const pollers[] = {
     &fibril__poll_epoll,
+    &fibril__poll_sim,
 };
 
 static int open_auto(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller)

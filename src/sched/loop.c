@@ -6,6 +6,7 @@
 #include "sched/loop.h"
 
 #include "poll/poll.h"
+#include "poll/poll_sim.h"
 #include "sched/current.h"
 #include "sched/hooks.h"
 #include "sched/timer.h"
@@ -78,7 +79,8 @@ static void sleep_in_poller(struct fibril_loop *loop) {
     int64_t deadline_ns = next_deadline(loop);
     atomic_store(&loop->asleep, true);
     if (atomic_load(&loop->inbox.head) == 0) {
-        bool hopeless = deadline_ns == INT64_MAX && loop->poller->pending == 0 && loop->outside == 0;
+        bool quiet = loop->poller->pending == 0 || fibril__sim_stuck(loop->poller);
+        bool hopeless = deadline_ns == INT64_MAX && quiet && loop->outside == 0;
         if (!hopeless || !fibril__debug_deadlock(loop)) {
             poll(loop, deadline_ns);
         }
@@ -89,7 +91,7 @@ static void sleep_in_poller(struct fibril_loop *loop) {
 static void look_outside(struct fibril_loop *loop) {
     loop->ticks = FIBRIL__TICKS;
     fibril__inbox_drain(loop);
-    if (loop->poller->pending > 0) {
+    if (loop->poller->pending > 0 || loop->poller->virtual_time) {
         poll(loop, /* deadline_ns= */ 0);
     } else {
         look_at_clock(loop);

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "poll/poll.h"
+#include "poll/poll_sim.h"
 #include "sched/current.h"
 #include "sched/extra.h"
 #include "sched/hooks.h"
@@ -193,6 +194,13 @@ static void pin(const struct fibril_loop *loop) {
     sched_setaffinity(0, sizeof set, &set); /* refused in some containers: then unpinned */
 }
 
+/* In a simulation the order of switches is part of the trace. Numbers of fibrils are the process's: from the main
+ * fibril's on, they are the same in each run. */
+static void trace_switch(struct fibril *from, struct fibril *to) {
+    struct fibril_loop *loop = from->loop;
+    fibril__sim_trace(loop->poller, to->id - loop->main.id);
+}
+
 int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_loop) {
     if (fibril__loop) {
         return -EBUSY;
@@ -215,6 +223,9 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
     }
     if (loop->opts.pin) {
         pin(loop);
+    }
+    if (loop->poller->virtual_time) {
+        loop->on_switch = trace_switch;
     }
     fibril__loop = loop;
     *ret_loop = loop;
