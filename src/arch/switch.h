@@ -27,7 +27,7 @@ void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg);
 extern const unsigned fibril__arch_frame_bytes;
 
 /* FIBRIL_SWITCH_INLINE is given by the build where the architecture has an inline form and the callers are optimised. */
-#if FIBRIL_SWITCH_INLINE && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN
+#if defined(FIBRIL_SWITCH_INLINE) && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN
 #include "arch/switch_x86_64.h"
 #else
 #define FIBRIL_ARCH_INLINE_BYTES fibril__arch_frame_bytes
