@@ -147,6 +147,18 @@ static int note_host(struct fibril__http_parser *p, struct fibril__span value)
     return 0;
 }
 
+/*
+ * A tab round the value of a framing field: it is optional whitespace, but nginx trims none and
+ * llhttp only in front, so a chain of servers could disagree about the body.
+ */
+static bool tab_around(const struct fibril__http_parser *p, struct fibril__span value)
+{
+    const char *after = value.ptr + value.len;
+    const char *line_end = p->at - 2;
+    return memchr(p->token, '\t', (size_t)(value.ptr - p->token)) != NULL ||
+           memchr(after, '\t', (size_t)(line_end - after)) != NULL;
+}
+
 static int note_length(struct fibril__http_parser *p, struct fibril__span value)
 {
     if ((p->seen & SEEN_LENGTH) != 0) {
@@ -154,6 +166,9 @@ static int note_length(struct fibril__http_parser *p, struct fibril__span value)
     }
     if (value.len == 0 || value.len > LENGTH_DIGITS_MAX) {
         return fibril__http_refuse(p, 400, "Content-Length empty or too long");
+    }
+    if (tab_around(p, value)) {
+        return fibril__http_refuse(p, 400, "tab round Content-Length");
     }
     uint64_t length = 0; /* nineteen digits cannot overflow it */
     for (size_t i = 0; i < value.len; i++) {
@@ -184,6 +199,9 @@ static int note_coding(struct fibril__http_parser *p, struct fibril__span value)
         return fibril__http_refuse(p, 400, "more than one Transfer-Encoding");
     }
     p->seen |= SEEN_CODING;
+    if (tab_around(p, value)) {
+        return fibril__http_refuse(p, 400, "tab round Transfer-Encoding");
+    }
     if (fibril__span_equal_nocase(value, chunked)) {
         return 0;
     }

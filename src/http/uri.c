@@ -19,13 +19,16 @@ int fibril__http_percent_decode(struct fibril__span in, bool plus_is_space, char
         if (c == '%') {
             int high = in.len - i >= 3 ? fibril__hex_value(in.ptr[i + 1]) : -1;
             int low = in.len - i >= 3 ? fibril__hex_value(in.ptr[i + 2]) : -1;
-            if (high < 0 || low < 0 || (high | low) == 0) {
+            if (high < 0 || low < 0) {
                 return -EINVAL;
             }
             c = (char)(high << 4 | low);
             i += 2;
         } else if (c == '+' && plus_is_space) {
             c = ' ';
+        }
+        if (c == '\0') {
+            return -EINVAL;
         }
         if (len == out_bytes) {
             return -ENOBUFS;
