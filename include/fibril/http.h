@@ -216,6 +216,7 @@ FIBRIL_API int fibril_http_static(struct fibril_http_server *srv, const char *pr
 /* ---- Request --------------------------------------------------------------------------------- */
 /* None of these parks. */
 
+/* The method as it was sent: case matters. */
 FIBRIL_API const char *fibril_http_method(const struct fibril_http_req *req);
 /* The request target as it was sent. */
 FIBRIL_API const char *fibril_http_target(const struct fibril_http_req *req);
