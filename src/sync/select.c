@@ -20,39 +20,14 @@
  * The record lies on the stack only if it is small, the stack stays in place, and no other loop
  * will look at it.
  */
-#include "sync/chan.h"
+#include "sync/select.h"
 
 #include "base/alloc.h"
-#include "poll/poll.h"
-
-#include <poll.h>
 
 enum {
     CASES_MAX = 1024,
     SMALL_BYTES = 640, /* a record of this size may lie on the stack */
     ALIGN = 16,
-};
-
-struct record;
-
-struct fd_wait {
-    struct fibril__op op;
-    struct record *record;
-    size_t index; /* of the case */
-    bool started; /* and not over */
-};
-
-struct record {
-    struct fibril__select select; /* what channels see */
-    struct fibril__clause *clauses;
-    struct fd_wait *fds;
-    struct fibril_chan **shared; /* shared channels by address, each once */
-    char *slots;                 /* elements of shared channels */
-    size_t clause_count, fd_count, shared_count;
-    size_t pending;         /* operations started and not over */
-    struct fd_wait *won_fd; /* set by who claimed the select for a descriptor */
-    bool draining; /* over, but for pending operations; the last one wakes with `outcome` */
-    int64_t outcome;
 };
 
 /* What a record must have room for. */
@@ -95,32 +70,6 @@ static bool try_chan(struct fibril_case *c)
     return true;
 }
 
-/* Stores what became of a descriptor: poll events or a negative errno. */
-static void fd_fired(struct fibril_case *c, int64_t result)
-{
-    if (result >= 0 && (result & POLLNVAL)) {
-        result = -EBADF;
-    }
-    c->ret_events = result < 0 ? 0 : (short)result;
-    c->result = result < 0 ? (int)result : 0;
-}
-
-/* Asks the kernel. An operation would not do: io_uring tells what is ready only at the next turn of
- * the loop, so a channel that is always ready would starve the descriptors. */
-static bool try_fd(struct fibril_case *c, bool simulated)
-{
-    if (c->fd < 0) {
-        fd_fired(c, -EBADF);
-        return true;
-    }
-    struct pollfd p = {.fd = c->fd, .events = c->events};
-    if (simulated || poll(&p, 1, /* timeout= */ 0) <= 0) {
-        return false;
-    }
-    fd_fired(c, p.revents);
-    return true;
-}
-
 /* Returns the index of a case that could be carried out at once, or -EAGAIN. */
 static int try_all(struct fibril_case *cases, size_t n, size_t start)
 {
@@ -130,7 +79,7 @@ static int try_all(struct fibril_case *cases, size_t n, size_t start)
         if (c->op == FIBRIL_CASE_FD && simulated && k == 0) {
             return -EAGAIN; /* its turn, and only an operation can tell */
         }
-        if (c->op == FIBRIL_CASE_FD ? try_fd(c, simulated) : try_chan(c)) {
+        if (c->op == FIBRIL_CASE_FD ? fibril__select_try_fd(c, simulated) : try_chan(c)) {
             return (int)i;
         }
         i = i + 1 == n ? 0 : i + 1;
@@ -171,86 +120,33 @@ static int measure(const struct fibril_case *cases, size_t n, struct shape *ret_
 
 static size_t record_bytes(const struct shape *s)
 {
-    return aligned(sizeof(struct record)) + aligned(s->clauses * sizeof(struct fibril__clause)) +
-           aligned(s->fds * sizeof(struct fd_wait)) +
+    return aligned(sizeof(struct fibril__select_record)) +
+           aligned(s->clauses * sizeof(struct fibril__clause)) +
+           aligned(s->fds * sizeof(struct fibril__select_fd)) +
            aligned(s->shared * sizeof(struct fibril_chan *)) + s->slot_bytes;
 }
 
 /* Lays the parts of the record out in its memory. */
-static struct record *record_init(void *memory, const struct shape *s, struct fibril *self)
+static struct fibril__select_record *record_init(void *memory, const struct shape *s,
+                                                 struct fibril *self)
 {
     char *at = memory;
-    struct record *r = memory;
-    *r = (struct record){.select = {.fibril = self, .shared = s->shared > 0}};
+    struct fibril__select_record *r = memory;
+    *r = (struct fibril__select_record){.select = {.fibril = self, .shared = s->shared > 0}};
     at += aligned(sizeof(*r));
     r->clauses = (struct fibril__clause *)(void *)at;
     at += aligned(s->clauses * sizeof(*r->clauses));
-    r->fds = (struct fd_wait *)(void *)at;
+    r->fds = (struct fibril__select_fd *)(void *)at;
     at += aligned(s->fds * sizeof(*r->fds));
     r->shared = (struct fibril_chan **)(void *)at;
     r->slots = at + aligned(s->shared * sizeof(struct fibril_chan *));
     return r;
 }
 
-/* An operation is over. While the select is open this may win it; while it drains the last one ends
- * the wait. */
-static void fd_done(struct fibril__op *op)
-{
-    struct fd_wait *w = CONTAINER_OF(op, struct fd_wait, op);
-    struct record *r = w->record;
-    w->started = false;
-    r->pending--;
-    if (r->draining) {
-        if (r->pending == 0) {
-            fibril__wake(r->select.fibril, r->outcome);
-        }
-    } else if (fibril__select_claim(&r->select)) {
-        r->won_fd = w;
-        fibril__wake(r->select.fibril, 0);
-    }
-}
-
-/* Starts the operations; ends early, with won_fd, when one is over at once. */
-static void start_fds(struct record *r, const struct fibril_case *cases, size_t n, size_t start)
-{
-    struct fibril__poller *poller = fibril__loop->poller;
-    for (size_t k = 0, i = start; k < n && !r->won_fd; k++) {
-        if (cases[i].op == FIBRIL_CASE_FD) {
-            struct fd_wait *w = &r->fds[r->fd_count++];
-            *w = (struct fd_wait){.record = r, .index = i};
-            w->op = (struct fibril__op){.done = fd_done,
-                                        .fd = cases[i].fd,
-                                        .kind = FIBRIL__OP_POLL,
-                                        .events = cases[i].events};
-            if (poller->ops->start(poller, &w->op) == 1) {
-                r->won_fd = w;
-            } else {
-                w->started = true;
-                r->pending++;
-            }
-        }
-        i = i + 1 == n ? 0 : i + 1;
-    }
-}
-
-/* Returns how many the kernel does not let go of yet. */
-static size_t cancel_fds(struct record *r)
-{
-    struct fibril__poller *poller = fibril__loop->poller;
-    for (size_t i = 0; i < r->fd_count; i++) {
-        struct fd_wait *w = &r->fds[i];
-        if (w->started && poller->ops->cancel(poller, &w->op) == 1) {
-            w->started = false;
-            r->pending--;
-        }
-    }
-    return r->pending;
-}
-
 /* ---- step 3: the clauses ------------------------------------------------------------------------
  */
 
-static void add_clause(struct record *r, struct fibril_case *c, size_t index)
+static void add_clause(struct fibril__select_record *r, struct fibril_case *c, size_t index)
 {
     struct fibril_chan *ch = c->chan;
     void *elem = c->elem;
@@ -266,7 +162,7 @@ static void add_clause(struct record *r, struct fibril_case *c, size_t index)
         (struct fibril__clause){.select = &r->select, .chan = ch, .elem = elem, .index = index};
 }
 
-static void add_clauses(struct record *r, struct fibril_case *cases, size_t n)
+static void add_clauses(struct fibril__select_record *r, struct fibril_case *cases, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (cases[i].op != FIBRIL_CASE_FD && cases[i].chan) {
@@ -276,7 +172,7 @@ static void add_clauses(struct record *r, struct fibril_case *cases, size_t n)
 }
 
 /* Shell's sort, then each channel once. qsort may allocate, and may so fail or block. */
-static void sort_shared(struct record *r)
+static void sort_shared(struct fibril__select_record *r)
 {
     struct fibril_chan **a = r->shared;
     size_t n = r->shared_count;
@@ -298,21 +194,21 @@ static void sort_shared(struct record *r)
     }
 }
 
-static void lock_shared(struct record *r)
+static void lock_shared(struct fibril__select_record *r)
 {
     for (size_t i = 0; i < r->shared_count; i++) {
         fibril__spin_lock(&r->shared[i]->spin);
     }
 }
 
-static void unlock_shared(struct record *r)
+static void unlock_shared(struct fibril__select_record *r)
 {
     for (size_t i = 0; i < r->shared_count; i++) {
         fibril__spin_unlock(&r->shared[i]->spin);
     }
 }
 
-static void link_clauses(struct record *r, const struct fibril_case *cases)
+static void link_clauses(struct fibril__select_record *r, const struct fibril_case *cases)
 {
     for (size_t i = 0; i < r->clause_count; i++) {
         struct fibril__clause *c = &r->clauses[i];
@@ -321,7 +217,7 @@ static void link_clauses(struct record *r, const struct fibril_case *cases)
     }
 }
 
-static void unlink_clauses(struct record *r)
+static void unlink_clauses(struct fibril__select_record *r)
 {
     for (size_t i = 0; i < r->clause_count; i++) {
         struct fibril__clause *c = &r->clauses[i];
@@ -335,7 +231,7 @@ static void unlink_clauses(struct record *r)
 
 /* Tries the channels once more and puts the clauses out, all in one moment for every loop. Returns
  * as try_all. */
-static int offer(struct record *r, struct fibril_case *cases, size_t n, size_t start)
+static int offer(struct fibril__select_record *r, struct fibril_case *cases, size_t n, size_t start)
 {
     struct fibril__handover rest = {.wake = NULL};
     int rc = -EAGAIN;
@@ -364,12 +260,12 @@ static int offer(struct record *r, struct fibril_case *cases, size_t n, size_t s
 
 static bool select_abort(struct fibril *f, int error)
 {
-    struct record *r = f->wait_on;
+    struct fibril__select_record *r = f->wait_on;
     if (!fibril__select_claim(&r->select)) {
         return false;
     }
     unlink_clauses(r);
-    if (cancel_fds(r) == 0) {
+    if (fibril__select_cancel_fds(r) == 0) {
         return true;
     }
     r->draining = true;
@@ -379,7 +275,7 @@ static bool select_abort(struct fibril *f, int error)
 
 static int select_fd(const struct fibril *f)
 {
-    const struct record *r = f->wait_on;
+    const struct fibril__select_record *r = f->wait_on;
     return r->fd_count ? r->fds[0].op.fd : -1;
 }
 
@@ -405,9 +301,9 @@ static const struct fibril__wait_kind drain_wait = {
 };
 
 /* Takes the operations back, waiting for those that the kernel still holds. */
-static void drain(struct record *r)
+static void drain(struct fibril__select_record *r)
 {
-    if (cancel_fds(r) > 0) {
+    if (fibril__select_cancel_fds(r) > 0) {
         r->draining = true;
         r->outcome = 0;
         fibril__park(&drain_wait, r, FIBRIL_FOREVER);
@@ -415,10 +311,10 @@ static void drain(struct record *r)
 }
 
 /* Stores the outcome of the case that won and returns its index. */
-static int won(const struct record *r, struct fibril_case *cases, int64_t outcome)
+static int won(const struct fibril__select_record *r, struct fibril_case *cases, int64_t outcome)
 {
     if (r->won_fd) {
-        fd_fired(&cases[r->won_fd->index], r->won_fd->op.result);
+        fibril__select_fd_fired(&cases[r->won_fd->index], r->won_fd->op.result);
         return (int)r->won_fd->index;
     }
     const struct fibril__clause *clause = r->select.won;
@@ -430,12 +326,12 @@ static int won(const struct record *r, struct fibril_case *cases, int64_t outcom
     return (int)clause->index;
 }
 
-static int wait_with(struct record *r, struct fibril_case *cases, size_t n, size_t start,
-                     int64_t deadline_ns)
+static int wait_with(struct fibril__select_record *r, struct fibril_case *cases, size_t n,
+                     size_t start, int64_t deadline_ns)
 {
     int64_t outcome = 0;
     int index = -EAGAIN;
-    start_fds(r, cases, n, start);
+    fibril__select_start_fds(r, cases, n, start);
     if (!r->won_fd) {
         add_clauses(r, cases, n);
         sort_shared(r);
@@ -456,7 +352,7 @@ static NOINLINE int wait_small(struct fibril_case *cases, size_t n, const struct
                                size_t start, int64_t deadline_ns)
 {
     _Alignas(ALIGN) char memory[SMALL_BYTES];
-    struct record *r = record_init(memory, s, fibril__self());
+    struct fibril__select_record *r = record_init(memory, s, fibril__self());
     return wait_with(r, cases, n, start, deadline_ns);
 }
 
@@ -467,7 +363,7 @@ static NOINLINE int wait_large(struct fibril_case *cases, size_t n, const struct
     if (!memory) {
         return -ENOMEM;
     }
-    struct record *r = record_init(memory, s, fibril__self());
+    struct fibril__select_record *r = record_init(memory, s, fibril__self());
     int index = wait_with(r, cases, n, start, deadline_ns);
     fibril__free(memory);
     return index;
