@@ -113,10 +113,11 @@ static ALWAYS_INLINE void *fibril__chan_elem_at(const struct fibril_chan *ch, st
 static ALWAYS_INLINE void fibril__chan_copy(const struct fibril_chan *ch, void *to,
                                             const void *from)
 {
+    /* The size never changes: whoever had no slot to give, because it is 0, copies nothing. */
     if (LIKELY(ch->elem_bytes == 8)) {
-        memcpy(to, from, 8);
+        memcpy(to, from, 8); /* NOLINT(clang-analyzer-core.NonNullParamChecker) */
     } else if (ch->elem_bytes > 0) {
-        memcpy(to, from, ch->elem_bytes);
+        memcpy(to, from, ch->elem_bytes); /* NOLINT(clang-analyzer-core.NonNullParamChecker) */
     }
 }
 
