@@ -22,16 +22,17 @@ struct sample {
 };
 
 static const struct sample samples[] = {
-    {"60-bytes", "GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: */*\r\n\r\n"},
+    {"60-bytes", "GET /hello/1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: */*\r\n\r\n"},
     {"484-bytes",
      "GET /articles/2026/11/green-threads?page=2&sort=date HTTP/1.1\r\n"
      "Host: www.example.com\r\n"
      "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
-     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,"
+     "image/avif,image/webp,*/*;q=0.8\r\n"
      "Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n"
      "Accept-Encoding: gzip, deflate, br\r\n"
      "Connection: keep-alive\r\n"
-     "Cookie: session=3f6ad1c09b7e4c55; theme=dark; consent=1; visited=articles%2F2025\r\n"
+     "Cookie: session=3f6ad1c09b7e4c55a1b; theme=dark; consent=1; visited=articles%2F2025\r\n"
      "Upgrade-Insecure-Requests: 1\r\n\r\n"},
 };
 
@@ -90,10 +91,10 @@ int main(void)
             ns[r] = run(&samples[i]);
         }
         qsort(ns, RUNS, sizeof(ns[0]), by_value);
-        printf(
-            "%s\n{\"bench\": \"http_parse\", \"case\": \"%s\", \"who\": \"fibril\", \"metric\": \"ns\", "
-            "\"value\": %.1f, \"min\": %.1f, \"max\": %.1f, \"runs\": %d}",
-            i > 0 ? "," : "", samples[i].name, ns[RUNS / 2], ns[0], ns[RUNS - 1], RUNS);
+        printf("%s\n{\"bench\": \"http_parse\", \"case\": \"%s\", \"who\": \"fibril\", ",
+               i > 0 ? "," : "", samples[i].name);
+        printf("\"metric\": \"ns\", \"value\": %.1f, \"min\": %.1f, \"max\": %.1f, \"runs\": %d}",
+               ns[RUNS / 2], ns[0], ns[RUNS - 1], RUNS);
     }
     printf("\n]\n");
     return 0;

@@ -36,44 +36,6 @@ static const uint8_t slots[256] = {
 #undef ROW
 };
 
-static uint64_t load8(const char *p)
-{
-    uint64_t word;
-    memcpy(&word, p, sizeof(word));
-    return word;
-}
-
-static uint32_t load4(const char *p)
-{
-    uint32_t word;
-    memcpy(&word, p, sizeof(word));
-    return word;
-}
-
-bool fibril__token_equal(const char *lower, const char *token, size_t len)
-{
-    const uint64_t bit5 = UINT64_C(0x2020202020202020);
-    if (len >= 8) {
-        for (size_t i = 0; i + 8 < len; i += 8) {
-            if ((load8(token + i) | bit5) != load8(lower + i)) {
-                return false;
-            }
-        }
-        return (load8(token + len - 8) | bit5) == load8(lower + len - 8);
-    }
-    if (len >= 4) {
-        const uint32_t bit5_4 = (uint32_t)bit5;
-        return (load4(token) | bit5_4) == load4(lower) &&
-               (load4(token + len - 4) | bit5_4) == load4(lower + len - 4);
-    }
-    for (size_t i = 0; i < len; i++) {
-        if ((token[i] | 0x20) != lower[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
 enum fibril__http_id fibril__http_field_id(struct fibril__span name)
 {
     if (name.len == 0) {

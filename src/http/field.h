@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The field names the server knows, as small integers: a name is classified once, while it is
- * parsed, and everybody else compares a byte. The search is one multiplication-free step in a
- * perfect hash (length, first, middle and last byte) and one comparison; a collision in the table
- * below does not compile (-Woverride-init).
+ * parsed, and everybody else compares a byte. The search is one step in a perfect hash (length,
+ * first, middle and last byte) and one comparison; a collision in the table below does not compile
+ * (-Woverride-init).
  *
- * A switch on the length with memcmp chains was rejected: eleven known names are ten bytes long.
+ * A switch on the length was rejected: up to six known names have the same.
  */
 #ifndef FIBRIL_HTTP_FIELD_H
 #define FIBRIL_HTTP_FIELD_H
@@ -112,11 +112,47 @@ struct fibril__http_field {
 /* The id of a name in any case, FIBRIL__FIELD_OTHER when unknown. The name must be a token. */
 enum fibril__http_id fibril__http_field_id(struct fibril__span name);
 
+static inline uint64_t fibril__load8(const char *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof(word));
+    return word;
+}
+
+static inline uint32_t fibril__load4(const char *p)
+{
+    uint32_t word;
+    memcpy(&word, p, sizeof(word));
+    return word;
+}
+
 /*
  * Equal but for case: `lower` is made of a-z, 0-9 and '-', `token` of tchars, both of `len` bytes.
  * For arbitrary bytes use fibril__span_equal_nocase().
  */
-bool fibril__token_equal(const char *lower, const char *token, size_t len);
+static inline bool fibril__token_equal(const char *lower, const char *token, size_t len)
+{
+    const uint64_t bit5 = UINT64_C(0x2020202020202020);
+    if (len >= 8) {
+        for (size_t i = 0; i + 8 < len; i += 8) {
+            if ((fibril__load8(token + i) | bit5) != fibril__load8(lower + i)) {
+                return false;
+            }
+        }
+        return (fibril__load8(token + len - 8) | bit5) == fibril__load8(lower + len - 8);
+    }
+    if (len >= 4) {
+        const uint32_t bit5_4 = (uint32_t)bit5;
+        return (fibril__load4(token) | bit5_4) == fibril__load4(lower) &&
+               (fibril__load4(token + len - 4) | bit5_4) == fibril__load4(lower + len - 4);
+    }
+    for (size_t i = 0; i < len; i++) {
+        if ((token[i] | 0x20) != lower[i]) {
+            return false;
+        }
+    }
+    return true;
+}
 
 /* The lower-case name of an id; empty for FIBRIL__FIELD_OTHER. */
 struct fibril__span fibril__http_field_name(enum fibril__http_id id);

@@ -3,9 +3,10 @@
 
     differential.py PARSE_CLI ORACLE [SEED]        ORACLE: llhttp, h11 or nginx
 
-Two rules. What the other refuses, we refuse (or still wait for more): our strictness is a superset. What both accept has
-equal slices: method, target, fields, body. Inputs are the strictness table, its chunked bodies behind a fixed head, and
-seeded mutations of both, so a run can be repeated. Exit 0 agreed, 1 a disagreement, 77 the other is not installed.
+Two rules. What the other refuses, we refuse (or still wait for more): our strictness is a superset. What both accept
+has equal slices: method, target, fields, body. Inputs are the strictness table, its chunked bodies behind a fixed
+head, and seeded mutations of both, so a run can be repeated. Exit 0 agreed, 1 a disagreement, 77 the other is not
+installed.
 
 Known exceptions are listed in exempt(), each with its reason; nothing else is let through.
 """
@@ -29,8 +30,8 @@ PIECES = [
     b"=", b'"', b"0", b"00", b"1", b"5", b"f", b"x", b"+", b"-", b"_", b"/", b"//", b"*", b"#", b"?", b"@", b"%", b"[",
     b"chunked", b"gzip", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding", b"Host: b\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n", b"Upgrade: x\r\n",
-    b"X: y\r\n", b" HTTP/1.1", b" HTTP/1.0", b"HTTP/1.2", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"0\r\n\r\n", b"5\r\nhello\r\n",
-    b";a=b", b"\r\n\r\n", b"http://b.example", b"Expect: 100-continue\r\n",
+    b"X: y\r\n", b" HTTP/1.1", b" HTTP/1.0", b"HTTP/1.2", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"0\r\n\r\n",
+    b"5\r\nhello\r\n", b";a=b", b"\r\n\r\n", b"http://b.example", b"Expect: 100-continue\r\n",
 ]  # fmt: skip
 
 
