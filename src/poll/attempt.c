@@ -64,12 +64,30 @@ static int64_t socket_vector(struct fibril__op *op, bool out)
     return n < 0 ? -errno : n;
 }
 
-static int64_t read_some(const struct fibril__fd_record *r, struct fibril__op *op)
+/* A descriptor that was not looked at is taken for a socket first: then one call is enough. */
+static bool is_socket(struct fibril__fd_record *r, struct fibril__op *op, bool out,
+                      int64_t *ret_result)
 {
-    if (fibril__fd_is_socket(r)) {
-        return socket_vector(op, /* out= */ false);
+    if (r->kind != FIBRIL__KIND_UNKNOWN && !fibril__fd_is_socket(r)) {
+        return false;
     }
-    int rc = may_call(r, op->fd, POLLIN);
+    *ret_result = socket_vector(op, out);
+    return *ret_result != -ENOTSOCK;
+}
+
+static int look_at(struct fibril__fd_record *r, int fd)
+{
+    return r->kind == FIBRIL__KIND_UNKNOWN ? fibril__fd_classify(r, fd) : 0;
+}
+
+static int64_t read_some(struct fibril__fd_record *r, struct fibril__op *op)
+{
+    int64_t result;
+    if (is_socket(r, op, /* out= */ false, &result)) {
+        return result;
+    }
+    int rc = look_at(r, op->fd);
+    rc = rc < 0 ? rc : may_call(r, op->fd, POLLIN);
     if (rc < 0) {
         return rc;
     }
@@ -88,12 +106,14 @@ static ssize_t write_part(int fd, const struct iovec *iov, size_t n, size_t most
     return n ? write(fd, iov->iov_base, iov->iov_len < most ? iov->iov_len : most) : 0;
 }
 
-static int64_t write_some(const struct fibril__fd_record *r, struct fibril__op *op)
+static int64_t write_some(struct fibril__fd_record *r, struct fibril__op *op)
 {
-    if (fibril__fd_is_socket(r)) {
-        return socket_vector(op, /* out= */ true);
+    int64_t result;
+    if (is_socket(r, op, /* out= */ true, &result)) {
+        return result;
     }
-    int rc = may_call(r, op->fd, POLLOUT);
+    int rc = look_at(r, op->fd);
+    rc = rc < 0 ? rc : may_call(r, op->fd, POLLOUT);
     if (rc < 0) {
         return rc;
     }
@@ -109,9 +129,10 @@ static int64_t write_some(const struct fibril__fd_record *r, struct fibril__op *
     return n < 0 ? -errno : n;
 }
 
-static int64_t accept_one(const struct fibril__fd_record *r, struct fibril__op *op)
+static int64_t accept_one(struct fibril__fd_record *r, struct fibril__op *op)
 {
-    int rc = may_call(r, op->fd, POLLIN);
+    int rc = look_at(r, op->fd);
+    rc = rc < 0 ? rc : may_call(r, op->fd, POLLIN);
     if (rc < 0) {
         return rc;
     }
@@ -133,7 +154,7 @@ static int64_t connect_once(struct fibril__op *op)
     return rc == -EINTR ? -EINPROGRESS : rc; /* an interrupted attempt goes on */
 }
 
-static int64_t attempt_once(const struct fibril__fd_record *r, struct fibril__op *op)
+static int64_t attempt_once(struct fibril__fd_record *r, struct fibril__op *op)
 {
     ssize_t n;
     switch (op->kind) {
@@ -157,7 +178,7 @@ static int64_t attempt_once(const struct fibril__fd_record *r, struct fibril__op
     return n < 0 ? -errno : n;
 }
 
-int64_t fibril__attempt(const struct fibril__fd_record *r, struct fibril__op *op)
+int64_t fibril__attempt(struct fibril__fd_record *r, struct fibril__op *op)
 {
     int64_t n;
     do {

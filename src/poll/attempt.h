@@ -10,17 +10,10 @@
 #include "poll/fd_table.h"
 #include "poll/poll.h"
 
-/* Whether the kind of the descriptor must be known before an attempt. */
-static inline bool fibril__attempt_needs_kind(const struct fibril__op *op)
-{
-    return op->kind != FIBRIL__OP_RECV && op->kind != FIBRIL__OP_SEND &&
-           op->kind != FIBRIL__OP_RECVMSG && op->kind != FIBRIL__OP_SENDMSG &&
-           op->kind != FIBRIL__OP_POLL;
-}
-
-/* Tries op. Returns its result; -EAGAIN if it would block; -EINPROGRESS if a connection has begun.
- * FORGET and operations on files are not asked for. */
-int64_t fibril__attempt(const struct fibril__fd_record *r, struct fibril__op *op);
+/* Tries op, and looks at the descriptor if it has to. Returns its result; -EAGAIN if it would
+ * block; -EINPROGRESS if a connection has begun. FORGET and operations on files are not asked for.
+ */
+int64_t fibril__attempt(struct fibril__fd_record *r, struct fibril__op *op);
 
 /* What a connection that was in progress has come to: 0, -errno, or -EAGAIN if it still is. */
 int fibril__attempt_connected(int fd);

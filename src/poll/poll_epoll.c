@@ -322,12 +322,6 @@ static int epoll_start(struct fibril__poller *base, struct fibril__op *op)
     if (op->kind == FIBRIL__OP_POLL) {
         return start_poll(p, r, op);
     }
-    if (UNLIKELY(r->kind == FIBRIL__KIND_UNKNOWN && fibril__attempt_needs_kind(op))) {
-        int rc = fibril__fd_classify(r, op->fd);
-        if (rc < 0) {
-            return over(op, rc);
-        }
-    }
     return start_transfer(p, r, op);
 }
 
