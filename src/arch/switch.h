@@ -12,6 +12,14 @@
 
 #include "base/compiler.h"
 
+/* Given by the build. */
+#ifndef FIBRIL_SWITCH_ASM
+#define FIBRIL_SWITCH_ASM 0
+#endif
+#ifndef FIBRIL_SWITCH_INLINE
+#define FIBRIL_SWITCH_INLINE 0
+#endif
+
 /* Saves the caller's state on its stack, stores where in *ret_sp, and continues the state saved at sp. */
 void fibril__arch_switch(void **ret_sp, void *sp);
 
@@ -25,6 +33,14 @@ void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg);
 
 /* How far below the caller's stack pointer these save at most. */
 extern const unsigned fibril__arch_frame_bytes;
+
+#if defined(__x86_64__) && FIBRIL_SWITCH_ASM
+#define FIBRIL_ARCH_HAS_VISIT 1
+/* Builds, below the state saved at sp, one that calls fibril__context_visited as if from where that state stopped. The
+ * saved state stays as it is. */
+void *fibril__arch_visit(void *sp);
+void fibril__context_visited(void); /* context.c */
+#endif
 
 /* FIBRIL_SWITCH_INLINE is given by the build where the architecture has an inline form and the callers are optimised. */
 #if defined(FIBRIL_SWITCH_INLINE) && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN

@@ -121,6 +121,38 @@ fibril__arch_make:                  /* rdi = top, rsi = entry, rdx = arg */
     .cfi_endproc
     .size fibril__arch_make, . - fibril__arch_make
 
+/* What a visit continues at: the stack is that of a stopped context, its saved state lies just above, and the word on
+ * top of that state is where it stopped: a return address. An unwinder that comes here finds a call from there. The frame pointer
+ * of a state of the inline kind is its second word; in the other kind the CFI there knows better. */
+    .type visitor, @function
+    .p2align 4
+visitor:
+    .cfi_startproc
+    movq 8(%rsp), %rbp
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    movq %rsp, %rbp
+    .cfi_def_cfa_register rbp
+    .cfi_offset rbp, -16
+    andq $-16, %rsp
+    callq fibril__context_visited
+    ud2                             /* it does not return */
+    .cfi_endproc
+    .size visitor, . - visitor
+
+    .globl fibril__arch_visit
+    .hidden fibril__arch_visit
+    .type fibril__arch_visit, @function
+    .p2align 4
+fibril__arch_visit:                 /* rdi = sp of a saved state */
+    .cfi_startproc
+    leaq visitor(%rip), %rax
+    movq %rax, -8(%rdi)
+    leaq -8(%rdi), %rax
+    retq
+    .cfi_endproc
+    .size fibril__arch_visit, . - fibril__arch_visit
+
     .section .rodata
     .globl fibril__arch_frame_bytes
     .hidden fibril__arch_frame_bytes

@@ -13,6 +13,7 @@
 #include "arch/switch.h"
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "ctx/slots.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -78,8 +79,10 @@ static void tsan_reap(struct fibril__machine *m) {
 
 /* ---- the machine ---- */
 
-void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg)) {
-    *m = (struct fibril__machine){.run_bytes = run_bytes, .entry = entry};
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg),
+                          void (*overflowed)(struct fibril__context *c)) {
+    *m = (struct fibril__machine){
+        .run_bytes = run_bytes, .entry = entry, .overflowed = overflowed};
 }
 
 /* One mapping: guard, run stack, guard, the stack for copying. Frames of the copying lie above the run stack so that an
@@ -135,7 +138,8 @@ void fibril__context_thread(struct fibril__context *c) {
 
 void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, void *low, void *top,
                          uint8_t log2) {
-    *c = (struct fibril__context){.policy = FIBRIL__OWN, .log2 = log2};
+    uint8_t policy = UNLIKELY(fibril__slot_unguarded(low)) ? FIBRIL__UNGUARDED : FIBRIL__OWN;
+    *c = (struct fibril__context){.policy = policy, .log2 = log2};
     asan_bounds(c, low, (size_t)((char *)top - (char *)low));
     tsan_create(c);
     c->sp = fibril__arch_make(top, m->entry, c);
@@ -203,6 +207,13 @@ static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, s
 }
 
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp) {
+    if (c->policy == FIBRIL__UNGUARDED) {
+        uintptr_t slot = (uintptr_t)sp & ~(((uintptr_t)1 << c->log2) - 1);
+        if (!fibril__slot_mark_intact((void *)slot)) {
+            m->overflowed(c);
+        }
+        return true;
+    }
     size_t live = (size_t)(m->run_top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
     FIBRIL_ASSERT(sp > m->run_low && sp <= m->run_top);
     return resize_piece(m, c, live);
@@ -280,3 +291,69 @@ NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
     fibril__context_jump(m, &nowhere, to);
     __builtin_unreachable();
 }
+
+/* ---- visiting ---- */
+
+#if defined(FIBRIL_ARCH_HAS_VISIT) && !FIBRIL_ASAN && !FIBRIL_TSAN
+
+enum { VISIT_ROOM = 12 << 10 }; /* what unwinding may use of the visited stack */
+
+static struct visit {
+    void (*fn)(void *arg);
+    void *arg;
+    struct fibril__machine *machine;
+    struct fibril__context *self, *visited;
+} visit;
+static pthread_mutex_t visit_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* On the visited stack, called by fibril__arch_visit. */
+void fibril__context_visited(void) {
+    visit.fn(visit.arg);
+    void *nowhere;
+    fibril__context_jump(visit.machine, &nowhere, visit.self);
+}
+
+/* On the copying stack: as fibril__context_move_in, but continues in the visitor. */
+static void *move_in_to_visit(void *arg) {
+    struct fibril__machine *m = arg;
+    return fibril__arch_visit(fibril__context_move_in(m));
+}
+
+static bool room_for_visit(const struct fibril__machine *m, const struct fibril__context *c) {
+    char *sp = c->sp;
+    if (!sp || c->policy == FIBRIL__THREAD) {
+        return sp != NULL;
+    }
+    if (c->policy == FIBRIL__COPIED) {
+        return sp - m->run_low > VISIT_ROOM;
+    }
+    size_t offset = (uintptr_t)sp & (((uintptr_t)1 << c->log2) - 1);
+    return offset > VISIT_ROOM;
+}
+
+bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
+                           struct fibril__context *c, void (*fn)(void *arg), void *arg) {
+    if (!room_for_visit(m, c) || !fibril__context_reserve(m, self)) {
+        return false;
+    }
+    pthread_mutex_lock(&visit_lock);
+    visit = (struct visit){fn, arg, m, self, c};
+    if (fibril__context_in_place(m, c)) {
+        fibril__arch_switch_inline(&self->sp, fibril__arch_visit(c->sp));
+    } else {
+        m->incoming = c;
+        fibril__arch_switch_via_inline(&self->sp, m->via_top, move_in_to_visit, m);
+    }
+    pthread_mutex_unlock(&visit_lock);
+    return true;
+}
+
+#else
+
+bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
+                           struct fibril__context *c, void (*fn)(void *arg), void *arg) {
+    (void)m, (void)self, (void)c, (void)fn, (void)arg;
+    return false;
+}
+
+#endif

@@ -22,8 +22,9 @@
 
 enum fibril__policy {
     FIBRIL__OWN = 0,
+    FIBRIL__THREAD,    /* the stack of the OS thread that adopted the loop */
     FIBRIL__COPIED,
-    FIBRIL__THREAD, /* the stack of the OS thread that adopted the loop */
+    FIBRIL__UNGUARDED, /* own, but without a guard page: looked at when it parks */
 };
 
 struct fibril__context {
@@ -52,6 +53,7 @@ struct fibril__machine {
     struct fibril__copies copies;
     struct fibril__context *incoming; /* for the copying */
     void (*entry)(void *arg);         /* what every context runs; arg is the context */
+    void (*overflowed)(struct fibril__context *c); /* an unguarded stack has overflowed; does not return */
 #if FIBRIL_TSAN
     void *tsan_dead;                  /* fiber of the context that ended last: freed once it is left */
 #endif
@@ -62,7 +64,8 @@ static inline bool fibril__context_is_copied(const struct fibril__context *c) {
 }
 
 /* entry(context) is what each context runs; it never returns. */
-void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg));
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg),
+                          void (*overflowed)(struct fibril__context *c));
 void fibril__machine_fini(struct fibril__machine *m);
 
 /* Makes c the context of the calling OS thread's own stack. */
@@ -93,6 +96,12 @@ void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c)
 
 /* Frees what c holds besides its stack; it is not running. */
 void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
+
+/* Calls fn(arg) on the stack of c, which is not running, below its frames and as if called from where it stopped, so
+ * that backtrace(3) shows them; then the running context `self` goes on. Returns false where that is not to be had: no
+ * room, a context that has not begun, under sanitizers, machines without it. */
+bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
+                           struct fibril__context *c, void (*fn)(void *arg), void *arg);
 
 /* Where the byte at p of the stack of c, which is not running, is now. */
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
@@ -132,7 +141,7 @@ static ALWAYS_INLINE void fibril__context_switch(struct fibril__machine *m,
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp);
 
 static ALWAYS_INLINE bool fibril__context_reserve(struct fibril__machine *m, struct fibril__context *c) {
-    if (LIKELY(c->policy != FIBRIL__COPIED)) {
+    if (LIKELY(c->policy <= FIBRIL__THREAD)) {
         return true;
     }
     return fibril__context_reserve_slow(m, c, stack_pointer());

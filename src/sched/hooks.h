@@ -5,8 +5,11 @@
 #ifndef FIBRIL_SCHED_HOOKS_H
 #define FIBRIL_SCHED_HOOKS_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 
+struct fibril;
 struct fibril_loop;
 
 /* A loop has started on the calling OS thread, or is about to end: signal stacks, stall watch, SIGQUIT. Returns 0 or -errno. */
@@ -16,5 +19,8 @@ void fibril__debug_loop_ending(struct fibril_loop *loop);
 /* No fibril of the loop is ready, and no timer, operation or outside waker can make one so; other loops may. If that is true of all loops:
  * reports, and aborts, or ends the main fibril's wait with -EDEADLK and returns true. */
 bool fibril__debug_deadlock(struct fibril_loop *loop);
+
+/* The running fibril f has overflowed its stack: reports and aborts. */
+NORETURN void fibril__debug_overflow(struct fibril *f);
 
 #endif

@@ -13,7 +13,10 @@
 
 #include <errno.h>
 
-enum { TRIM_INTERVAL_NS = 1000000000 };
+enum {
+    TRIM_INTERVAL_NS = 1000000000,
+    LOOK_AGAIN_NS = 1000000000, /* for a deadlock that another loop completed */
+};
 
 /* Ends the wait of a fibril whose deadline has come. It may turn out that its waker was first. */
 static void expire(struct fibril_loop *loop, struct fibril *f) {
@@ -81,8 +84,10 @@ static void sleep_in_poller(struct fibril_loop *loop) {
     if (atomic_load(&loop->inbox.head) == 0) {
         bool quiet = loop->poller->pending == 0 || fibril__sim_stuck(loop->poller);
         bool hopeless = deadline_ns == INT64_MAX && quiet && loop->outside == 0;
-        if (!hopeless || !fibril__debug_deadlock(loop)) {
+        if (!hopeless) {
             poll(loop, deadline_ns);
+        } else if (!fibril__debug_deadlock(loop)) {
+            poll(loop, loop->serving ? INT64_MAX : loop->now_ns + LOOK_AGAIN_NS);
         }
     }
     atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);

@@ -60,6 +60,7 @@ struct fibril_loop {
     uint64_t random;                     /* hard flavour: state of the shuffle */
     int64_t trimmed_ns;                  /* when caches were last trimmed */
     struct fibril *drainer;              /* the main fibril, waiting until the others have ended */
+    struct fibril *serving;              /* a started loop: its main fibril, waiting for orders */
     struct stop *stop;                   /* a started loop: told to end, by whom */
     unsigned index;                      /* number in the process */
     uint32_t select_turn;                /* where the next select starts to look */
@@ -67,6 +68,8 @@ struct fibril_loop {
     struct fibril_opts opts;
     struct fibril main;
     struct fibril__sites *sites;         /* per spawn site, under measure_stacks */
+    void *signal_stack;                  /* of the OS thread, for reports */
+    _Atomic int64_t stalled_since_ns;    /* the stall watch asks for a report; 0: none wanted */
 };
 
 /* Appends f to the run queue. */

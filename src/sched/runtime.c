@@ -163,6 +163,10 @@ static void free_loop(struct fibril_loop *loop) {
     fibril__free(loop);
 }
 
+static NORETURN void overflowed(struct fibril__context *c) {
+    fibril__debug_overflow(CONTAINER_OF(c, struct fibril, ctx));
+}
+
 static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts) {
     loop->opts = opts ? *opts : (struct fibril_opts){0};
     int log2 = fibril__stack_log2(or_default(loop->opts.stack_bytes, STACK_BYTES_DEFAULT));
@@ -178,7 +182,8 @@ static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts) {
     loop->thread = pthread_self();
     fibril__slot_cache_init(&loop->stacks, (uint8_t)log2, true);
     fibril__slot_cache_init(&loop->records, record_log2(), false);
-    fibril__machine_init(&loop->machine, (run_bytes + page - 1) & ~(page - 1), fibril__entry);
+    fibril__machine_init(&loop->machine, (run_bytes + page - 1) & ~(page - 1), fibril__entry,
+                         overflowed);
     init_main(loop);
     if (loop->opts.measure_stacks && fibril__sites_new(&loop->sites) != 0) {
         return -ENOMEM;
@@ -338,11 +343,13 @@ static const struct fibril__wait_kind stop_kind = {
 /* The main fibril of a started loop does nothing but wait for the order to end. */
 static struct stop *serve(struct fibril_loop *loop) {
     loop->outside++;
+    loop->serving = &loop->main;
     fibril_shield_begin();
     while (!loop->stop) {
         fibril__park(&service_kind, NULL, FIBRIL_FOREVER);
     }
     fibril_shield_end();
+    loop->serving = NULL;
     loop->outside--;
     return loop->stop;
 }

@@ -24,7 +24,7 @@ static void painted_part(const struct fibril *f, uint64_t **ret_low, uint64_t **
 }
 
 NO_ASAN void fibril__stack_paint(struct fibril *f) {
-    if (f->ctx.policy != FIBRIL__OWN) {
+    if (f->ctx.policy == FIBRIL__THREAD || f->ctx.policy == FIBRIL__COPIED) {
         return;
     }
     uint64_t *low, *high;
@@ -48,6 +48,7 @@ size_t fibril_stack_used(const struct fibril *f) {
     case FIBRIL__COPIED:
         return f->ctx.high_water * (size_t)FIBRIL__COPY_GRAIN;
     case FIBRIL__OWN:
+    case FIBRIL__UNGUARDED:
         return own_used(f, f->loop->sites != NULL);
     default:
         return 0;

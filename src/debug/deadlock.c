@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deadlocks. Who waits for whom is a graph with at most one edge out of each fibril (the owner of the mutex, the fibril that is
+ * joined), so a cycle is found by following edges: a fibril is in one if a walk of at most as many steps as
+ * there are fibrils comes back to it. Each cycle is reported once, from its smallest number.
+ */
+#include "debug/describe.h"
+#include "debug/debug.h"
+#include "poll/poll.h"
+#include "sched/current.h"
+#include "sched/hooks.h"
+#include "sched/record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { CYCLE_MAX = 1 << 20, NAMED_MAX = 32 };
+
+static const struct fibril *blocker_of(const struct fibril *f) {
+    bool parked = f->state == FIBRIL__PARKED && f->wait && f->wait->blocker;
+    return parked ? f->wait->blocker(f) : NULL;
+}
+
+/* Whether f is in a cycle and has the smallest number of it. */
+static bool leads_cycle(const struct fibril *f) {
+    const struct fibril *next = blocker_of(f);
+    for (int steps = 0; next && steps < CYCLE_MAX; steps++) {
+        if (next == f) {
+            return true;
+        }
+        if (next->id < f->id) {
+            return false;
+        }
+        next = blocker_of(next);
+    }
+    return false;
+}
+
+static void write_cycle(const struct fibril *first, int fd) {
+    struct fibril__text t = {.len = 0};
+    const struct fibril *f = first;
+    int named = 0;
+    do {
+        fibril__text_str(&t, f == first ? "fibril: deadlock: " : "  ");
+        fibril__text_fibril(&t, f);
+        fibril__text_str(&t, " ");
+        fibril__text_state(&t, f, f->loop->now_ns);
+        fibril__text_str(&t, "\n");
+        fibril__text_flush(&t, fd);
+        f = blocker_of(f);
+    } while (f && f != first && ++named < NAMED_MAX);
+}
+
+struct search {
+    struct fibril_loop *loop;
+    int fd;
+    int found;
+};
+
+static void look_at(struct fibril *f, void *arg) {
+    struct search *s = arg;
+    if (f->loop == s->loop && leads_cycle(f)) {
+        write_cycle(f, s->fd);
+        s->found++;
+    }
+}
+
+int fibril_deadlocks(int fd) {
+    struct search s = {.loop = fibril__loop, .fd = fd};
+    if (!s.loop) {
+        return -EPERM;
+    }
+    fibril__each(look_at, &s);
+    return s.found;
+}
+
+/* ---- nobody can go on ---- */
+
+/* Whether a loop other than the caller's may still make something happen. */
+static bool may_go_on(const struct fibril_loop *loop) {
+    return !atomic_load(&loop->asleep) || atomic_load(&loop->inbox.head) != 0 ||
+           loop->poller->pending > 0 || loop->sleepers.len > 0 || loop->timers.len > 0;
+}
+
+/* The main fibril of a started loop waits for orders: that alone is no hope. */
+static bool others_may_go_on(const struct fibril_loop *here) {
+    for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
+        const struct fibril_loop *loop = fibril__loop_slot(i);
+        if (loop && loop != here && (may_go_on(loop) || loop->outside > (loop->serving ? 1u : 0u))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void write_waiter(struct fibril *f, void *arg) {
+    int *left = arg;
+    if (f->state != FIBRIL__PARKED || f->loop->serving == f || (*left)-- <= 0) {
+        return;
+    }
+    struct fibril__text t = {.len = 0};
+    fibril__text_str(&t, "  ");
+    fibril__text_fibril(&t, f);
+    fibril__text_str(&t, " ");
+    fibril__text_state(&t, f, f->loop->now_ns);
+    fibril__text_str(&t, "\n");
+    fibril__text_flush(&t, STDERR_FILENO);
+}
+
+static void report(void) {
+    static const char head[] = "fibril: deadlock: no fibril can ever run again\n";
+    int left = NAMED_MAX;
+    (void)!write(STDERR_FILENO, head, sizeof head - 1);
+    fibril_deadlocks(STDERR_FILENO);
+    fibril__each(write_waiter, &left);
+}
+
+static bool end_mains_wait(struct fibril_loop *loop) {
+    struct fibril *f = &loop->main;
+    if (f->state != FIBRIL__PARKED || !f->wait->abort(f, -EDEADLK)) {
+        return false;
+    }
+    f->result = -EDEADLK;
+    fibril__loop_ready(loop, f);
+    return true;
+}
+
+/* Several loops that fall asleep at the same time may each see the other awake: whoever comes last sees all
+ * asleep. So that a report is not missed, a loop with company wakes now and then to look again (see loop.c). */
+bool fibril__debug_deadlock(struct fibril_loop *loop) {
+    if (loop->serving || others_may_go_on(loop)) {
+        return false;
+    }
+    report();
+    if (loop->opts.deadlock == FIBRIL_DEADLOCK_RETURN && end_mains_wait(loop)) {
+        return true;
+    }
+    abort();
+}

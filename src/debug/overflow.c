@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stack overflow: the guard page below an own stack or below a run stack was touched. Nothing is corrupted yet, and
+ * nothing can go on: reports whose stack it was and where, and aborts.
+ */
+#include "debug/debug.h"
+
+#include "debug/describe.h"
+#include "sched/current.h"
+#include "sched/hooks.h"
+#include "sched/record.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct sigaction old_segv, old_bus;
+
+static size_t stack_bytes(const struct fibril *f) {
+    return fibril__context_is_copied(&f->ctx) ? f->loop->machine.run_bytes
+                                              : (size_t)1 << f->ctx.log2;
+}
+
+NORETURN void fibril__debug_overflow(struct fibril *f) {
+    struct fibril__text t = {.len = 0};
+    fibril__text_str(&t, "fibril: stack overflow: ");
+    fibril__text_fibril(&t, f);
+    fibril__text_str(&t, " has used up its ");
+    fibril__text_dec(&t, stack_bytes(f));
+    fibril__text_str(&t, fibril__context_is_copied(&f->ctx) ? " bytes (copied stack)" : " bytes");
+    fibril__text_str(&t, ", spawned at ");
+    fibril__text_code(&t, f->site);
+    fibril__text_str(&t, "\n");
+    fibril__text_flush(&t, STDERR_FILENO);
+    fibril__backtrace_write(STDERR_FILENO, 1);
+    abort();
+}
+
+/* Whose guard page is at `address`, or NULL. */
+static struct fibril *owner_of_guard(const char *address) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct fibril_loop *loop = fibril__loop;
+    if (!loop) {
+        return NULL;
+    }
+    const char *run_low = loop->machine.run_low;
+    if (run_low && address < run_low && address >= run_low - page) {
+        return loop->current;
+    }
+    const struct fibril__region *r = fibril__region_of(address);
+    if (!r || !r->stacks) {
+        return NULL;
+    }
+    char *slot = (char *)((uintptr_t)address & ~(((uintptr_t)1 << r->log2) - 1));
+    struct fibril *f = fibril__record_in(slot, r->log2);
+    return address < slot + page && f == loop->current ? f : NULL;
+}
+
+static void on_fault(int signo, siginfo_t *info, void *context) {
+    (void)context;
+    struct fibril *f = owner_of_guard(info->si_addr);
+    if (f) {
+        fibril__debug_overflow(f);
+    }
+    /* Not ours: the earlier handler gets the fault, which happens again when we return. */
+    sigaction(signo, signo == SIGSEGV ? &old_segv : &old_bus, NULL);
+}
+
+static void install(void) {
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGSEGV, &action, &old_segv);
+    sigaction(SIGBUS, &action, &old_bus);
+}
+
+void fibril__overflow_install(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install);
+}
