@@ -5,8 +5,8 @@
  *   mark the word "closing"   whoever starts an operation from now on, on any loop, gets -EBADF
  *   forget here               those who wait on this loop get -EBADF
  *   forget in the pool        calls not begun get -EBADF, a running one is waited for
- *   ask the other users       each forgets on its own loop, by message; one after the other, so
- *   that one record does clear the word, close(2)
+ *   ask the other users       each forgets on its own loop, by message, one after the other
+ *   clear the word, close(2)
  *
  * All of it under a shield and without a deadline: a close that gave up halfway would leak the
  * descriptor or strand a waiter. Without memory for the record (needed on a copied stack only) a
@@ -77,8 +77,10 @@ static void ask(struct closing *c, struct fibril_loop *loop, int fd)
     c->message = (struct fibril__message){.run = forget};
     c->loop = loop;
     c->closer = fibril__self();
+    fibril__loop->outside++; /* the answer is sure to come: no deadlock */
     fibril__loop_send(loop, &c->message);
     fibril__park(&kind_close, c, FIBRIL_FOREVER);
+    fibril__loop->outside--;
 }
 
 static void ask_all(struct closing *c, uint64_t users, int fd)

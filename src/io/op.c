@@ -6,8 +6,7 @@
  *   start -> over at once
  *         -> pending -> done                     the result wakes the fibril
  *                    -> abort: poller lets go    the wait ends at once with the reason
- *                    -> abort: kernel holds it   stays parked; done brings the result, or the
- *                    reason
+ *                    -> abort: kernel holds it   stays parked; done brings result or reason
  */
 #include "io/op.h"
 

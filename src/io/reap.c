@@ -23,18 +23,14 @@ static struct {
 } reaper = {.mutex = PTHREAD_MUTEX_INITIALIZER, .set = -1};
 
 /* Returns whether the child is no more, by us or by others. */
-static bool reap_one(int pidfd)
+static bool is_reaped(int pidfd)
 {
     siginfo_t info = {.si_pid = 0};
     int rc;
     do {
         rc = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG);
     } while (rc < 0 && errno == EINTR);
-    bool over = rc < 0 || info.si_pid != 0;
-    if (over) {
-        close(pidfd);
-    }
-    return over;
+    return rc < 0 || info.si_pid != 0;
 }
 
 static void *work(void *arg)
@@ -44,7 +40,10 @@ static void *work(void *arg)
         struct epoll_event e;
         int n = epoll_wait(set, &e, 1, -1);
         pthread_mutex_lock(&reaper.mutex);
-        if (n == 1 && reap_one(e.data.fd)) {
+        if (n == 1 && is_reaped(e.data.fd)) {
+            /* By hand: a duplicate elsewhere would keep the closed number in the set. */
+            epoll_ctl(set, EPOLL_CTL_DEL, e.data.fd, NULL);
+            close(e.data.fd);
             reaper.children--;
         }
         over = reaper.children == 0;
@@ -93,7 +92,8 @@ static bool add(int pidfd)
 
 void fibril__reap_later(int pidfd)
 {
-    if (reap_one(pidfd)) {
+    if (is_reaped(pidfd)) {
+        close(pidfd);
         return;
     }
     pthread_mutex_lock(&reaper.mutex);

@@ -106,8 +106,7 @@ bool fibril__sys_is_nonblocking(int fd)
 int64_t fibril__sys_attempt(struct fibril__op *op)
 {
     struct fibril__fd_record r = {.kind = FIBRIL__KIND_UNKNOWN};
-    int rc = fibril__attempt_needs_kind(op) ? fibril__fd_classify(&r, op->fd) : 0;
-    return rc < 0 ? rc : fibril__attempt(&r, op);
+    return fibril__attempt(&r, op);
 }
 
 /* ---- SIGPIPE --------------------------------------------------------------------------------- */

@@ -7,8 +7,7 @@
  * on a descriptor, and only read by the later ones.
  *
  *   bits 0..57  loop number i has used it     58  some loop with a higher number has
- *   bits 59..60 its sort, 0 while unknown     63  fibril_close is at work: whoever comes gets
- *   -EBADF
+ *   bits 59..60 its sort, 0 while unknown     63  being closed: whoever comes gets -EBADF
  *
  * The table is made of chunks that live for ever; a chunk is 32 KiB for 4,096 numbers.
  */

@@ -4,8 +4,7 @@
  *
  *   start -> WAITING -- ready, closed --> fn        (done)
  *               |------ deadline: poller lets go -> fn -ETIMEDOUT; kernel holds it -> LEAVING
- *               |------ stop:     poller lets go -> idle, 0;       kernel holds it -> LEAVING,
- *               -EINPROGRESS
+ *               |------ stop: poller lets go -> IDLE, 0; kernel holds it -> LEAVING, -EINPROGRESS
  *         -> READY: over at once; a timer that is due calls fn from the loop
  *   LEAVING -- done --> fn with the reason, or with what came first
  */
