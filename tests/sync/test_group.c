@@ -19,8 +19,9 @@ static int wait_group_for_a_moment(void *arg)
 
 static int work_and_be_done(void *arg)
 {
-    (void)arg;
-    ASSERT_OK(fibril_yield());
+    for (int i = 0; i < as_int(arg); i++) {
+        ASSERT_OK(fibril_yield());
+    }
     note(1);
     return fibril_group_done(g);
 }
@@ -38,7 +39,7 @@ BOTH(group_waits_for_everybody)
     ASSERT_OK(fibril_group_add(g, 10));
     struct fibril *f[10];
     for (int i = 0; i < 10; i++) {
-        f[i] = go(work_and_be_done, NULL);
+        f[i] = go(work_and_be_done, as_arg(3 * i));
     }
     ASSERT_OK(fibril_group_wait(g, FIBRIL_FOREVER));
     ASSERT_EQ(notes(), 10);

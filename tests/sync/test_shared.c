@@ -23,11 +23,23 @@ static uint64_t many(void)
     return test_is_slow() ? 5000 : 100000;
 }
 
+/* Lets `arrivals` fibrils start at the same moment, so that the loops do run against each other. */
+static atomic_int arrived;
+
+static void start_together(int arrivals)
+{
+    atomic_fetch_add(&arrived, 1);
+    while (atomic_load(&arrived) < arrivals) {
+        ASSERT_OK(fibril_yield());
+    }
+}
+
 /* ---- channels -----------------------------------------------------------------------------------
  */
 
 static int send_many(void *arg)
 {
+    start_together(4);
     for (uint64_t i = 0; i < many(); i++) {
         ASSERT_OK(fibril_chan_send(arg, &i, FIBRIL_FOREVER));
     }
@@ -36,6 +48,7 @@ static int send_many(void *arg)
 
 static int recv_many_in_order(void *arg)
 {
+    start_together(4);
     for (uint64_t i = 0; i < many(); i++) {
         uint64_t n = UINT64_MAX;
         ASSERT_OK(fibril_chan_recv(arg, &n, FIBRIL_FOREVER));
@@ -167,6 +180,7 @@ static void lanes_free(void)
 
 static int select_send_many(void *arg)
 {
+    start_together(2);
     uint64_t count = many() / 5;
     (void)arg;
     for (uint64_t i = 0; i < count; i++) {
@@ -185,6 +199,7 @@ static int select_send_many(void *arg)
  * each element. */
 static int select_recv_many(void *arg)
 {
+    start_together(2);
     uint64_t count = many() / 5;
     (void)arg;
     for (uint64_t i = 0; i < count; i++) {
@@ -218,6 +233,7 @@ BOTH(shared_select_meets_select_of_another_loop)
 
 static int send_on_lane(void *arg)
 {
+    start_together(4);
     for (uint64_t i = 0; i < many() / 10; i++) {
         ASSERT_OK(fibril_chan_send(lanes[as_int(arg)], &i, FIBRIL_FOREVER));
     }
@@ -226,6 +242,7 @@ static int send_on_lane(void *arg)
 
 static int select_recv_lanes(void *arg)
 {
+    start_together(4);
     uint64_t next[3] = {0, 0, 0};
     (void)arg;
     for (uint64_t i = 0; i < 3 * (many() / 10); i++) {
@@ -270,8 +287,9 @@ static uint64_t counter; /* plain: the lock orders it */
 
 static int count_under_mutex(void *arg)
 {
+    start_together(4);
     (void)arg;
-    for (uint64_t i = 0; i < many() / 10; i++) {
+    for (uint64_t i = 0; i < many(); i++) {
         ASSERT_OK(fibril_mutex_lock(m, FIBRIL_FOREVER));
         counter++;
         ASSERT_OK(fibril_mutex_unlock(m));
@@ -293,13 +311,14 @@ BOTH(shared_mutex_keeps_fibrils_of_two_loops_apart)
     begin();
     ASSERT_OK(fibril_mutex_new(FIBRIL_SHARED, &m));
     two_on_each_loop(count_under_mutex);
-    ASSERT_EQ(counter, 4 * (many() / 10));
+    ASSERT_EQ(counter, 4 * many());
     finish();
     fibril_mutex_free(m);
 }
 
 static int read_and_write(void *arg)
 {
+    start_together(4);
     (void)arg;
     for (uint64_t i = 0; i < many() / 10; i++) {
         if (i % 4) {
@@ -358,8 +377,9 @@ static atomic_int inside;
 
 static int pass_semaphore(void *arg)
 {
+    start_together(4);
     (void)arg;
-    for (uint64_t i = 0; i < many() / 10; i++) {
+    for (uint64_t i = 0; i < many(); i++) {
         ASSERT_OK(fibril_sem_wait(s, FIBRIL_FOREVER));
         ASSERT_LE(atomic_fetch_add(&inside, 1), 2);
         atomic_fetch_sub(&inside, 1);
@@ -459,6 +479,7 @@ BOTH(shared_once_runs_once_in_all_loops)
 
 static int take_or_time_out(void *arg)
 {
+    start_together(2);
     int taken = 0;
     (void)arg;
     for (uint64_t i = 0; i < many() / 20; i++) {
@@ -471,6 +492,7 @@ static int take_or_time_out(void *arg)
 
 static int post_many(void *arg)
 {
+    start_together(2);
     (void)arg;
     for (uint64_t i = 0; i < many() / 20; i++) {
         ASSERT_OK(fibril_sem_post(s));
@@ -496,6 +518,7 @@ BOTH(shared_sem_time_outs_racing_with_posts_lose_nothing)
 
 static int recv_or_time_out(void *arg)
 {
+    start_together(2);
     uint64_t expected = 0;
     for (uint64_t i = 0; expected < many() / 20; i++) {
         uint64_t n = UINT64_MAX;
@@ -511,6 +534,7 @@ static int recv_or_time_out(void *arg)
 
 static int send_or_time_out(void *arg)
 {
+    start_together(2);
     uint64_t i = 0;
     for (uint64_t tries = 0; i < many() / 20; tries++) {
         int rc = fibril_chan_send(arg, &i, fibril_after((int64_t)(tries % 17) * 500));
