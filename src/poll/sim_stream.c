@@ -269,6 +269,7 @@ void fibril__sim_stream_close(struct fibril__sim *s, struct fibril__sim_sock *k)
     k->in = k->out = NULL;
     if (out) {
         out->writer = NULL;
+        out->fin_sent |= k->state == FIBRIL__SIM_DEAD; /* a broken connection has no clean end */
         if (rude && out->reader) {
             fibril__sim_reset(s, out->reader, flow_arrival(s, out) - s->now_ns);
         } else if (out->reader) {
