@@ -208,7 +208,8 @@ static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, s
 
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp) {
     if (c->policy == FIBRIL__UNGUARDED) {
-        uintptr_t slot = (uintptr_t)sp & ~(((uintptr_t)1 << c->log2) - 1);
+        /* The context lies in its slot; the stack pointer may have left it. */
+        uintptr_t slot = (uintptr_t)c & ~(((uintptr_t)1 << c->log2) - 1);
         if (!fibril__slot_mark_intact((void *)slot)) {
             m->overflowed(c);
         }

@@ -217,6 +217,7 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
     int rc = init_loop(loop, opts);
     if (rc == 0) {
         loop->now_ns = loop->trimmed_ns = loop->poller->ops->now(loop->poller);
+        loop->main.since_ns = loop->now_ns;
         rc = enter_table(loop);
     }
     if (rc == 0 && (rc = fibril__debug_loop_started(loop)) < 0) {
