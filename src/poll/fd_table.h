@@ -33,13 +33,12 @@ enum fibril__fd_flag {
 };
 
 struct fibril__fd_record {
-    struct fibril__list readers;  /* first in, first out; epoll: waiting for an edge */
-    struct fibril__list writers;  /* epoll: the same; uring: behind the send in flight */
-    struct fibril__list watchers; /* POLL operations */
+    struct fibril__list readers;  /* first in, first out; uring: the first is in the ring */
+    struct fibril__list writers;  /* the same for the other direction */
+    struct fibril__list watchers; /* POLL operations; uring: also those on files, and FORGET */
     uint32_t generation;          /* counts up with each FORGET, so that stale events can be told */
     uint8_t kind;                 /* enum fibril__fd_kind */
     uint8_t flags;                /* enum fibril__fd_flag */
-    uint8_t sending;              /* uring: one send is in the ring */
     uint8_t forgetting;           /* uring: no more operations until FORGET is over */
 };
 
@@ -86,7 +85,6 @@ static inline void fibril__fd_record_reset(struct fibril__fd_record *r)
     r->generation++;
     r->kind = FIBRIL__KIND_UNKNOWN;
     r->flags = 0;
-    r->sending = 0;
     r->forgetting = 0;
 }
 

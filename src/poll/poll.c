@@ -9,13 +9,21 @@
 #include <string.h>
 
 static const struct fibril__poll_ops *const pollers[] = {
+    &fibril__poll_uring,
     &fibril__poll_epoll,
     &fibril__poll_sim,
 };
 
+static bool is_refusal(int rc)
+{
+    return rc == -EPERM || rc == -ENOSYS || rc == -EINVAL || rc == -ENOMEM || rc == -EACCES ||
+           rc == -EOPNOTSUPP;
+}
+
 static int open_auto(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller)
 {
-    return fibril__poll_epoll.open(opts, ret_poller);
+    int rc = fibril__poll_uring.open(opts, ret_poller);
+    return is_refusal(rc) ? fibril__poll_epoll.open(opts, ret_poller) : rc;
 }
 
 int fibril__poll_open(const char *name, const struct fibril__poll_opts *opts,

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The poller on io_uring. Each descriptor has one operation under way per direction, the first of
+ * its list; the others wait behind it, so that bytes and waiters keep their order. Polls are all
+ * under way at once, and so are operations on files. One system call per wait(): it hands over what
+ * is queued and brings what is over.
+ *
+ *   start: queued behind others, or begun
+ *   begin: tried directly where that is likely to succeed (sends, a receive when the last one left
+ * bytes)
+ *          -> over
+ *          -> in the ring as itself (RINGING): sockets, files
+ *          -> in the ring as a poll, tried again when that ends (WATCHING): pipes, terminals,
+ * vectors completion: over, or begun again; then the next in the list is begun
+ *
+ * Pipes and terminals are polled because kernels before 6.4 answer EAGAIN to a non-blocking one
+ * instead of waiting. An operation that the kernel knows of stays until its completion comes, also
+ * when it was cancelled: its buffers are in use. FORGET cancels by operation, not by descriptor, as
+ * the kernel would match duplicates of the file too.
+ */
+#include "poll/poll.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "poll/attempt.h"
+#include "poll/fd_table.h"
+#include "poll/uring.h"
+#include "poll/uring_prep.h"
+#include "poll/wakeup.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+enum { SQ_ENTRIES = 1024, CQ_ENTRIES = 8192 };
+
+enum state {
+    QUEUED = 1, /* behind another in its list */
+    RINGING,    /* in the ring */
+    WATCHING,   /* in the ring as a poll */
+    FINISHED,   /* over, done is still to be called */
+    STATE_MASK = 7,
+    CANCELLED = 8,  /* a flag: nothing new is begun */
+    FORGOTTEN = 16, /* a flag: -ECANCELED becomes -EBADF */
+};
+
+/* user_data is the address of an operation, or one of these. */
+enum { DATA_IGNORE = 1, DATA_WAKE = 2 };
+
+struct uring_poller {
+    struct fibril__poller base;
+    struct fibril__uring ring;
+    struct fibril__fd_table table;
+    struct fibril__list finished;
+    struct fibril__wakeup wakeup;
+    bool wake_armed; /* the poll of the counter is in the ring or queued */
+};
+
+static inline struct uring_poller *self_of(struct fibril__poller *p)
+{
+    return CONTAINER_OF(p, struct uring_poller, base);
+}
+
+static inline struct fibril__op *op_of(struct fibril__link *link)
+{
+    return CONTAINER_OF(link, struct fibril__op, link);
+}
+
+static int over(struct fibril__op *op, int64_t result)
+{
+    op->result = result;
+    return 1;
+}
+
+static inline void set_state(struct fibril__op *op, enum state state)
+{
+    op->poller_state = (uint8_t)((op->poller_state & ~STATE_MASK) | state);
+}
+
+static inline enum state state_of(const struct fibril__op *op)
+{
+    return op->poller_state & STATE_MASK;
+}
+
+static bool writes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
+           op->kind == FIBRIL__OP_WRITE || op->kind == FIBRIL__OP_WRITEV ||
+           op->kind == FIBRIL__OP_CONNECT;
+}
+
+/* Polls and operations on files keep no order. */
+static bool is_ordered(const struct fibril__op *op)
+{
+    return op->kind != FIBRIL__OP_POLL && op->kind < FIBRIL__OP_PREAD;
+}
+
+/* Reads and writes of what may be no socket. */
+static bool is_plain(const struct fibril__op *op)
+{
+    return op->kind >= FIBRIL__OP_READ && op->kind <= FIBRIL__OP_WRITEV;
+}
+
+/* Whether op waits for readiness instead of being the kernel's to do. */
+static bool is_polled(const struct fibril__fd_record *r, const struct fibril__op *op)
+{
+    return is_plain(op) && r->kind != FIBRIL__KIND_FILE;
+}
+
+static struct fibril__list *list_of(struct fibril__fd_record *r, const struct fibril__op *op)
+{
+    return !is_ordered(op) ? &r->watchers : writes(op) ? &r->writers : &r->readers;
+}
+
+/* ---- beginning ----------------------------------------------------------------------------------
+ */
+
+/* Whether a direct try is worth its system call. A receive is left to the ring unless bytes are
+ * known to be there. */
+static bool try_first(const struct fibril__fd_record *r, const struct fibril__op *op)
+{
+    switch (op->kind) {
+    case FIBRIL__OP_SEND:
+    case FIBRIL__OP_SENDMSG: return true;
+    case FIBRIL__OP_RECV:
+    case FIBRIL__OP_RECVMSG:
+    case FIBRIL__OP_ACCEPT: return r->flags & FIBRIL__FD_READABLE;
+    case FIBRIL__OP_READ:
+    case FIBRIL__OP_READV: return is_polled(r, op) && !(r->flags & FIBRIL__FD_DRAINED);
+    default: return is_polled(r, op);
+    }
+}
+
+static void learn(struct fibril__fd_record *r, const struct fibril__op *op, int64_t result)
+{
+    if (writes(op) || op->kind == FIBRIL__OP_POLL) {
+        return;
+    }
+    bool counts = op->kind == FIBRIL__OP_RECV ||
+                  (op->kind == FIBRIL__OP_READ && r->kind == FIBRIL__KIND_PIPE);
+    bool is_short = counts && result > 0 && (uint64_t)result < op->len && !(op->flags & MSG_PEEK);
+    if (result == -EAGAIN || is_short) {
+        r->flags &= (uint8_t)~FIBRIL__FD_READABLE;
+        r->flags |= FIBRIL__FD_DRAINED;
+    }
+}
+
+/* Puts op into the ring. Returns 0, or -EAGAIN if the kernel takes nothing. */
+static int ring(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op,
+                enum state state)
+{
+    struct io_uring_sqe *sqe = fibril__uring_sqe(&p->ring);
+    if (UNLIKELY(!sqe)) {
+        return -EAGAIN;
+    }
+    if (state == WATCHING) {
+        fibril__uring_prep_poll(sqe, op->fd, writes(op) ? POLLOUT : POLLIN);
+    } else {
+        fibril__uring_prep(sqe, op, r && (r->flags & FIBRIL__FD_DRAINED));
+    }
+    sqe->user_data = (uintptr_t)op;
+    set_state(op, state);
+    return 0;
+}
+
+/* Returns 1 if op is over, with its result set; 0 if it is in the ring. */
+static int begin(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (UNLIKELY(is_plain(op) && r->kind == FIBRIL__KIND_UNKNOWN && op->kind < FIBRIL__OP_READV)) {
+        int rc = fibril__fd_classify(r, op->fd);
+        if (rc < 0) {
+            return over(op, rc);
+        }
+    }
+    if (try_first(r, op)) {
+        int64_t result = fibril__attempt(r, op);
+        learn(r, op, result);
+        if (result != -EAGAIN) {
+            return over(op, result);
+        }
+    }
+    return ring(p, r, op, is_polled(r, op) ? WATCHING : RINGING) < 0 ? over(op, -ENOMEM) : 0;
+}
+
+static void finish(struct uring_poller *p, struct fibril__op *op, int64_t result)
+{
+    fibril__link_remove(&op->link);
+    op->result = result == -ECANCELED && (op->poller_state & FORGOTTEN) ? -EBADF : result;
+    set_state(op, FINISHED);
+    fibril__list_push(&p->finished, &op->link);
+}
+
+/* The first of a list has gone: begins those behind it until one has to wait. */
+static void begin_next(struct uring_poller *p, struct fibril__fd_record *r,
+                       struct fibril__list *list)
+{
+    struct fibril__link *first;
+    while ((first = fibril__list_first(list)) != NULL && state_of(op_of(first)) == QUEUED) {
+        if (begin(p, r, op_of(first)) == 0) {
+            return;
+        }
+        finish(p, op_of(first), op_of(first)->result);
+    }
+}
+
+static int enlist(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    fibril__list_push(list_of(r, op), &op->link);
+    p->base.pending++;
+    return 0;
+}
+
+/* ---- completions --------------------------------------------------------------------------------
+ */
+
+static bool is_idle(const struct fibril__fd_record *r)
+{
+    return fibril__list_empty(&r->readers) && fibril__list_empty(&r->writers);
+}
+
+/* FORGET operations wait in the list of watchers and are over when nothing else is left. */
+static void settle_forget(struct uring_poller *p, struct fibril__fd_record *r)
+{
+    struct fibril__link *first = fibril__list_first(&r->watchers);
+    if (!is_idle(r) || (first && op_of(first)->kind != FIBRIL__OP_FORGET)) {
+        return;
+    }
+    while ((first = fibril__list_first(&r->watchers)) != NULL) {
+        finish(p, op_of(first), 0);
+    }
+    fibril__fd_record_reset(r);
+}
+
+static void learn_from_ring(struct fibril__fd_record *r, const struct fibril__op *op,
+                            const struct io_uring_cqe *cqe)
+{
+    if (op->kind != FIBRIL__OP_RECV && op->kind != FIBRIL__OP_RECVMSG &&
+        op->kind != FIBRIL__OP_ACCEPT) {
+        return;
+    }
+    r->flags &= (uint8_t) ~(FIBRIL__FD_READABLE | FIBRIL__FD_DRAINED);
+    if (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) {
+        r->flags |= FIBRIL__FD_READABLE;
+    } else if (cqe->res > 0 && !(op->flags & MSG_PEEK)) {
+        r->flags |= FIBRIL__FD_DRAINED;
+    }
+}
+
+/* A poll has ended: what op comes to now. */
+static int64_t outcome_of_watch(struct fibril__fd_record *r, struct fibril__op *op, int32_t res)
+{
+    if (op->poller_state & CANCELLED) {
+        return -ECANCELED;
+    }
+    if (res < 0) {
+        return res == -EINTR ? -EAGAIN : res;
+    }
+    r->flags &= (uint8_t)~FIBRIL__FD_DRAINED;
+    int64_t result = fibril__attempt(r, op);
+    learn(r, op, result);
+    return result;
+}
+
+/* What a completion means for op: its result, or -EAGAIN if it must be begun again. */
+static int64_t outcome(struct fibril__fd_record *r, struct fibril__op *op,
+                       const struct io_uring_cqe *cqe)
+{
+    if (state_of(op) == WATCHING) {
+        return outcome_of_watch(r, op, cqe->res);
+    }
+    if (r) {
+        learn_from_ring(r, op, cqe);
+    }
+    if (cqe->res == -EINTR || (cqe->res == -EAGAIN && is_ordered(op))) {
+        return op->poller_state & CANCELLED ? -ECANCELED : -EAGAIN;
+    }
+    return op->kind == FIBRIL__OP_POLL ? fibril__uring_poll_result(op, cqe->res) : cqe->res;
+}
+
+static void complete(struct uring_poller *p, struct fibril__op *op, const struct io_uring_cqe *cqe)
+{
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
+    int64_t result = outcome(r, op, cqe);
+    if (UNLIKELY(result == -EAGAIN && (cqe->res != -EAGAIN || is_ordered(op)))) {
+        bool as_itself = state_of(op) == RINGING &&
+                         (cqe->res == -EINTR || !is_ordered(op) || op->kind == FIBRIL__OP_CONNECT);
+        if (ring(p, r, op, as_itself ? RINGING : WATCHING) == 0) {
+            return;
+        }
+        result = -ENOMEM;
+    }
+    struct fibril__list *list = r ? list_of(r, op) : NULL;
+    finish(p, op, result);
+    if (list && list != &r->watchers) {
+        begin_next(p, r, list);
+    }
+    if (UNLIKELY(r && r->forgetting)) {
+        settle_forget(p, r);
+    }
+}
+
+static void reap(struct uring_poller *p)
+{
+    const struct io_uring_cqe *cqe;
+    while ((cqe = fibril__uring_peek(&p->ring)) != NULL) {
+        struct io_uring_cqe copy = *cqe;
+        fibril__uring_pass(&p->ring);
+        if (LIKELY(copy.user_data > DATA_WAKE)) {
+            complete(p, (struct fibril__op *)(uintptr_t)copy.user_data, &copy);
+        } else if (copy.user_data == DATA_WAKE && !(copy.flags & IORING_CQE_F_MORE)) {
+            p->wake_armed = false;
+        }
+    }
+}
+
+/* ---- starting and ending ------------------------------------------------------------------------
+ */
+
+static int start_ordered(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    bool is_empty = op->len == 0 && (op->kind == FIBRIL__OP_READ || op->kind == FIBRIL__OP_WRITE);
+    if (fibril__list_empty(list_of(r, op))) {
+        return begin(p, r, op) ? 1 : enlist(p, r, op);
+    }
+    if (UNLIKELY(is_empty)) {
+        int64_t result = fibril__attempt(r, op);
+        if (result != -EAGAIN) {
+            return over(op, result);
+        }
+    }
+    set_state(op, QUEUED);
+    return enlist(p, r, op);
+}
+
+/* Tells the kernel to end op, which is in the ring. */
+static void cancel_in_ring(struct uring_poller *p, struct fibril__op *op)
+{
+    struct io_uring_sqe *sqe = fibril__uring_sqe(&p->ring);
+    FIBRIL_ASSERT(sqe); /* without it the operation might never end */
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = (uintptr_t)op;
+    sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = DATA_IGNORE;
+    op->poller_state |= CANCELLED;
+}
+
+static void forget_list(struct uring_poller *p, struct fibril__list *list)
+{
+    struct fibril__link *link = list->head.next;
+    while (link != &list->head) {
+        struct fibril__op *op = op_of(link);
+        link = link->next;
+        if (op->kind == FIBRIL__OP_FORGET) {
+            continue;
+        }
+        op->poller_state |= FORGOTTEN;
+        if (state_of(op) == QUEUED) {
+            finish(p, op, -EBADF);
+        } else if (!(op->poller_state & CANCELLED)) {
+            cancel_in_ring(p, op);
+        }
+    }
+}
+
+static int start_forget(struct uring_poller *p, struct fibril__op *op)
+{
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
+    if (!r) {
+        return over(op, 0);
+    }
+    if (is_idle(r) && fibril__list_empty(&r->watchers)) {
+        fibril__fd_record_reset(r);
+        return over(op, 0);
+    }
+    r->forgetting = 1;
+    forget_list(p, &r->readers);
+    forget_list(p, &r->writers);
+    forget_list(p, &r->watchers);
+    fibril__list_push(&r->watchers, &op->link);
+    p->base.pending++;
+    return 0;
+}
+
+/* Polls and operations on files: each goes into the ring at once. */
+static int start_free(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (ring(p, r, op, RINGING) < 0) {
+        return over(op, -ENOMEM);
+    }
+    if (r) {
+        return enlist(p, r, op);
+    }
+    p->base.pending++;
+    return 0;
+}
+
+static int uring_start(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct uring_poller *p = self_of(base);
+    op->poller_state = 0;
+    op->link = (struct fibril__link){NULL, NULL};
+    if (UNLIKELY(op->kind == FIBRIL__OP_FORGET)) {
+        return start_forget(p, op);
+    }
+    if (UNLIKELY(op->fd < 0)) { /* the directory of OPENAT2 may be AT_FDCWD */
+        return op->kind == FIBRIL__OP_OPENAT2 ? start_free(p, NULL, op) : over(op, -EBADF);
+    }
+    struct fibril__fd_record *r = fibril__fd_table_get(&p->table, op->fd);
+    if (UNLIKELY(!r)) {
+        return over(op, -ENOMEM);
+    }
+    if (UNLIKELY(r->forgetting)) {
+        return over(op, -EBADF);
+    }
+    return is_ordered(op) ? start_ordered(p, r, op) : start_free(p, r, op);
+}
+
+/* An operation that was not handed over yet is taken back: its place in the queue becomes an empty
+ * operation. */
+static bool take_back(struct uring_poller *p, struct fibril__op *op)
+{
+    struct io_uring_sqe *sqe = fibril__uring_find(&p->ring, (uintptr_t)op);
+    if (sqe) {
+        *sqe = (struct io_uring_sqe){.opcode = IORING_OP_NOP, .fd = -1, .user_data = DATA_IGNORE};
+    }
+    return sqe != NULL;
+}
+
+static int uring_cancel(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct uring_poller *p = self_of(base);
+    if (state_of(op) == FINISHED || op->kind == FIBRIL__OP_FORGET ||
+        (op->poller_state & (CANCELLED | FORGOTTEN))) {
+        return 0;
+    }
+    bool was_first = state_of(op) != QUEUED;
+    if (was_first && !take_back(p, op)) {
+        cancel_in_ring(p, op);
+        return 0;
+    }
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
+    struct fibril__list *list = r ? list_of(r, op) : NULL;
+    fibril__link_remove(&op->link);
+    p->base.pending--;
+    if (list && list != &r->watchers && was_first) {
+        begin_next(p, r, list);
+    }
+    return over(op, -ECANCELED);
+}
+
+/* ---- the wait -----------------------------------------------------------------------------------
+ */
+
+static void arm_wake(struct uring_poller *p)
+{
+    struct io_uring_sqe *sqe = fibril__uring_sqe(&p->ring);
+    if (sqe) {
+        fibril__uring_prep_poll(sqe, p->wakeup.fd, POLLIN);
+        sqe->len = IORING_POLL_ADD_MULTI; /* one completion per write, nobody reads the counter */
+        sqe->user_data = DATA_WAKE;
+        p->wake_armed = true;
+    }
+}
+
+static int64_t time_left(int64_t deadline_ns)
+{
+    if (deadline_ns == INT64_MAX) {
+        return FIBRIL__TIMEOUT_FOREVER;
+    }
+    int64_t left = deadline_ns <= 0 ? 0 : deadline_ns - fibril__clock_now();
+    return left > 0 ? left : 0;
+}
+
+static void look(struct uring_poller *p, int64_t left_ns)
+{
+    bool needed = left_ns > 0 || fibril__uring_queued(&p->ring) || fibril__uring_due(&p->ring);
+    if (needed) {
+        fibril__uring_enter(&p->ring, /* look= */ true, left_ns);
+    }
+    reap(p);
+    if (UNLIKELY(fibril__uring_due(&p->ring))) { /* more than the queue holds */
+        fibril__uring_enter(&p->ring, /* look= */ true, 0);
+        reap(p);
+    }
+}
+
+static int call_done(struct uring_poller *p)
+{
+    /* What done starts and ends at once is for the next time, so that this loop is bounded. */
+    const struct fibril__link *last = p->finished.head.prev;
+    struct fibril__link *link;
+    int n = 0;
+    while ((link = fibril__list_pop(&p->finished)) != NULL) {
+        p->base.pending--;
+        n++;
+        op_of(link)->done(op_of(link));
+        if (link == last) {
+            break;
+        }
+    }
+    return n;
+}
+
+static int uring_wait(struct fibril__poller *base, int64_t deadline_ns)
+{
+    struct uring_poller *p = self_of(base);
+    bool woken = false;
+    bool ready = !fibril__list_empty(&p->finished) || fibril__uring_peek(&p->ring);
+    int64_t left_ns = ready ? 0 : time_left(deadline_ns);
+    for (;;) {
+        if (UNLIKELY(!p->wake_armed)) {
+            arm_wake(p);
+        }
+        if (left_ns == 0) {
+            woken |= fibril__wakeup_taken(&p->wakeup);
+            look(p, 0);
+        } else if (fibril__wakeup_sleep(&p->wakeup)) {
+            look(p, left_ns);
+            woken = fibril__wakeup_awake(&p->wakeup);
+        } else {
+            woken = true;
+            look(p, 0);
+        }
+        if (!fibril__list_empty(&p->finished) || woken || left_ns == 0) {
+            return call_done(p);
+        }
+        left_ns = time_left(deadline_ns);
+    }
+}
+
+static void uring_wake(struct fibril__poller *base)
+{
+    fibril__wakeup_send(&self_of(base)->wakeup);
+}
+
+static int64_t uring_now(struct fibril__poller *base)
+{
+    (void)base;
+    return fibril__clock_now();
+}
+
+/* ---- opening ------------------------------------------------------------------------------------
+ */
+
+static int uring_open(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller)
+{
+    (void)opts;
+    struct uring_poller *p = fibril__alloc_zero(sizeof(*p));
+    if (!p) {
+        return -ENOMEM;
+    }
+    int rc = fibril__wakeup_open(&p->wakeup);
+    if (rc < 0) {
+        fibril__free(p);
+        return rc;
+    }
+    rc = fibril__uring_open(&p->ring, SQ_ENTRIES, CQ_ENTRIES);
+    if (rc < 0) {
+        fibril__wakeup_close(&p->wakeup);
+        fibril__free(p);
+        return rc;
+    }
+    fibril__list_init(&p->finished);
+    p->base.ops = &fibril__poll_uring;
+    p->base.files_by_ring = 1;
+    *ret_poller = &p->base;
+    return 0;
+}
+
+static void uring_close(struct fibril__poller *base)
+{
+    struct uring_poller *p = self_of(base);
+    fibril__uring_close(&p->ring);
+    fibril__wakeup_close(&p->wakeup);
+    fibril__fd_table_fini(&p->table);
+    fibril__free(p);
+}
+
+const struct fibril__poll_ops fibril__poll_uring = {
+    .name = "uring",
+    .open = uring_open,
+    .close = uring_close,
+    .start = uring_start,
+    .cancel = uring_cancel,
+    .wait = uring_wait,
+    .wake = uring_wake,
+    .now = uring_now,
+};
