@@ -181,6 +181,22 @@ static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2) {
 #endif
 }
 
+/* Makes room in the list for n slots in all. */
+static bool reserve(struct fibril__slot_cache *c, uint32_t n) {
+    if (n <= c->cap) {
+        return true;
+    }
+    uint32_t cap = c->cap ? c->cap * 2 : 64;
+    cap = cap > n ? cap : n;
+    void **items = fibril__realloc(c->items, cap * sizeof *items);
+    if (!items) {
+        return false;
+    }
+    c->items = items;
+    c->cap = cap;
+    return true;
+}
+
 static void *carve(uint8_t log2, bool stacks) {
     struct fibril__region *r = newest[stacks][log2];
     if (!r || atomic_load_explicit(&r->used, memory_order_relaxed) == r->count) {
@@ -208,8 +224,20 @@ void *fibril__slot_take_fresh(struct fibril__slot_cache *c) {
         page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     }
     struct fibril__slot_cache *s = &spare[c->stacks][c->log2];
-    void *slot = s->len > 0 ? s->items[--s->len] : carve(c->log2, c->stacks);
+    void *slot = NULL;
+    if (s->len > 0) {
+        slot = s->items[--s->len];
+    } else if (reserve(s, s->taken + 1)) {
+        slot = carve(c->log2, c->stacks);
+        s->taken += slot != NULL;
+    }
     pthread_mutex_unlock(&lock);
+    return slot;
+}
+
+void *fibril__slot_take_grow(struct fibril__slot_cache *c) {
+    void *slot = reserve(c, c->taken + 1) ? fibril__slot_take_fresh(c) : NULL;
+    c->taken += slot != NULL;
     return slot;
 }
 
@@ -220,19 +248,12 @@ void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool st
     *c = (struct fibril__slot_cache){.log2 = log2, .stacks = stacks};
 }
 
-/* Without memory for the list a slot is lost until the process ends: its pages are given back, so only address
- * space leaks. */
+/* Only slots that another OS thread took for this loop have no room kept for them. Without memory for the list such a
+ * one is lost until the process ends. */
 static void push(struct fibril__slot_cache *c, void *slot) {
-    if (c->len == c->cap) {
-        uint32_t cap = c->cap ? c->cap * 2 : 64;
-        void **items = fibril__realloc(c->items, cap * sizeof *items);
-        if (!items) {
-            return;
-        }
-        c->items = items;
-        c->cap = cap;
+    if (reserve(c, c->len + 1)) {
+        c->items[c->len++] = slot;
     }
-    c->items[c->len++] = slot;
 }
 
 void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot) {

@@ -41,6 +41,7 @@ struct fibril__slot_cache {
     void **items;
     uint32_t len, cap;
     uint32_t released; /* items[0..released) have given their pages back */
+    uint32_t taken;    /* slots that came through here: items has room for all of them */
     uint32_t len_min;  /* smallest len since the last trim: so many were not needed */
     uint8_t log2;
     bool stacks;
@@ -59,6 +60,9 @@ void fibril__slot_cache_fini(struct fibril__slot_cache *c);
 /* Takes a slot nobody has cached. NULL if the system refuses. */
 void *fibril__slot_take_fresh(struct fibril__slot_cache *c);
 
+/* The same, and makes sure that the cache can take it back whatever memory there will be then. */
+void *fibril__slot_take_grow(struct fibril__slot_cache *c);
+
 /* Takes a slot. Its content is undefined. NULL: out of memory. */
 static inline void *fibril__slot_take(struct fibril__slot_cache *c) {
 #if !FIBRIL_HARD
@@ -73,7 +77,7 @@ static inline void *fibril__slot_take(struct fibril__slot_cache *c) {
         return p;
     }
 #endif
-    return fibril__slot_take_fresh(c);
+    return fibril__slot_take_grow(c);
 }
 
 void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot);

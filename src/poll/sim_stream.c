@@ -344,11 +344,11 @@ static void answer(struct fibril__sim *s, struct fibril__sim_sock *k, int result
     fibril__sim_at(s, &k->connect_event, at);
 }
 
-/* The listener has no room, or there is no memory: TCP sends another SYN, a UNIX socket waits. */
+/* The listener has no room: TCP sends another SYN, a UNIX socket waits. */
 static void try_later(struct fibril__sim *s, struct fibril__sim_sock *k,
                       struct fibril__sim_sock *listener)
 {
-    if (listener && k->family == AF_UNIX) {
+    if (k->family == AF_UNIX) {
         fibril__list_push(&listener->blocked, &k->waiting);
         return; /* the reference of the event becomes the list's */
     }
@@ -374,7 +374,7 @@ static void syn_arrives(struct fibril__sim *s, struct fibril__sim_sock *k)
     } else {
         struct fibril__sim_sock *e = other_end(s, k, l);
         if (!e) {
-            try_later(s, k, NULL);
+            answer(s, k, -ENOMEM);
             return;
         }
         e->listener = l;
