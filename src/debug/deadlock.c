@@ -77,21 +77,34 @@ int fibril_deadlocks(int fd) {
 
 /* ---- nobody can go on ---- */
 
-/* Whether a loop other than the caller's may still make something happen. */
-static bool may_go_on(const struct fibril_loop *loop) {
-    return !atomic_load(&loop->asleep) || atomic_load(&loop->inbox.head) != 0 ||
-           loop->poller->pending > 0 || loop->sleepers.len > 0 || loop->timers.len > 0;
+/* Whether a loop other than the caller's may still make something happen. Read while that loop may run: true if in doubt. */
+__attribute__((no_sanitize_thread)) static bool may_go_on(const struct fibril_loop *loop) {
+    /* The main fibril of a started loop waits for orders: that alone is no hope. */
+    return atomic_load(&loop->inbox.head) != 0 || !atomic_load(&loop->asleep) ||
+           loop->poller->pending > 0 || loop->sleepers.len > 0 || loop->timers.len > 0 ||
+           loop->outside > (loop->serving ? 1u : 0u);
 }
 
-/* The main fibril of a started loop waits for orders: that alone is no hope. */
-static bool others_may_go_on(const struct fibril_loop *here) {
+static bool any_may_go_on(const struct fibril_loop *here, uint64_t *ret_sleeps) {
+    *ret_sleeps = 0;
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
         const struct fibril_loop *loop = fibril__loop_slot(i);
-        if (loop && loop != here && (may_go_on(loop) || loop->outside > (loop->serving ? 1u : 0u))) {
-            return true;
+        if (loop && loop != here) {
+            if (may_go_on(loop)) {
+                return true;
+            }
+            *ret_sleeps += atomic_load(&loop->sleeps);
         }
     }
     return false;
+}
+
+/* Looks twice. If no loop has gone to sleep anew in between, each slept all the time from its first look to its second, so there
+ * was a moment at which all slept with empty inboxes, and nobody has sent anything since. */
+static bool others_may_go_on(const struct fibril_loop *here) {
+    uint64_t before, after;
+    return any_may_go_on(here, &before) || any_may_go_on(here, &after) || before != after ||
+           atomic_load(&here->inbox.head) != 0;
 }
 
 static void write_waiter(struct fibril *f, void *arg) {
@@ -126,10 +139,22 @@ static bool end_mains_wait(struct fibril_loop *loop) {
     return true;
 }
 
+/* A loop may send its last wake-up and fall asleep while the others are being looked at, one after the other. Having
+ * been seen asleep it sends no more, so whatever it sent is there to be seen afterwards: in the caller's inbox, or,
+ * when another loop got it, by the second look. */
+static bool anybody_may_go_on(struct fibril_loop *here) {
+    for (int looks = 0; looks < 2; looks++) {
+        if (others_may_go_on(here) || atomic_load(&here->inbox.head) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Several loops that fall asleep at the same time may each see the other awake: whoever comes last sees all
  * asleep. So that a report is not missed, a loop with company wakes now and then to look again (see loop.c). */
 bool fibril__debug_deadlock(struct fibril_loop *loop) {
-    if (loop->serving || others_may_go_on(loop)) {
+    if (loop->serving || anybody_may_go_on(loop)) {
         return false;
     }
     report();
