@@ -34,6 +34,9 @@
 /* Runs fn in a fibril of its own, as the only one of a runtime; its result must be 0. */
 void io_run(fibril_fn *fn, enum fibril_stack stack);
 
+/* Which kind of stack io_start uses from now on. */
+void io_policy(enum fibril_stack stack);
+
 /* Starts fn on the kind of stack that the test runs on. */
 struct fibril *io_start(fibril_fn *fn, void *arg);
 
