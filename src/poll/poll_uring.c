@@ -473,15 +473,21 @@ static int64_t time_left(int64_t deadline_ns)
     return left > 0 ? left : 0;
 }
 
+static void enter(struct uring_poller *p, int64_t left_ns)
+{
+    int rc = fibril__uring_enter(&p->ring, /* look= */ true, left_ns);
+    FIBRIL_ASSERT(rc == 0 || rc == -EAGAIN || rc == -EBUSY || rc == -ENOMEM);
+}
+
 static void look(struct uring_poller *p, int64_t left_ns)
 {
     bool needed = left_ns > 0 || fibril__uring_queued(&p->ring) || fibril__uring_due(&p->ring);
     if (needed) {
-        fibril__uring_enter(&p->ring, /* look= */ true, left_ns);
+        enter(p, left_ns);
     }
     reap(p);
     if (UNLIKELY(fibril__uring_due(&p->ring))) { /* more than the queue holds */
-        fibril__uring_enter(&p->ring, /* look= */ true, 0);
+        enter(p, 0);
         reap(p);
     }
 }

@@ -54,8 +54,7 @@ int fibril__uring_enter(struct fibril__uring *r, bool look, int64_t timeout_ns)
     if (n >= 0 || errno == ETIME || errno == EINTR) {
         return 0;
     }
-    FIBRIL_ASSERT(errno == EAGAIN || errno == EBUSY || errno == ENOMEM);
-    return errno == EBUSY ? -EBUSY : -EAGAIN;
+    return -errno;
 }
 
 struct io_uring_sqe *fibril__uring_sqe(struct fibril__uring *r)
@@ -189,17 +188,19 @@ static int probe_recv(struct fibril__uring *r, const int fds[2])
     sqe->fd = fds[0];
     sqe->addr = (uint64_t)(uintptr_t)&byte;
     sqe->len = 1;
-    fibril__uring_enter(r, /* look= */ true, 0);
-    if (send(fds[1], "x", 1, MSG_NOSIGNAL) != 1) {
-        return -errno;
+    int rc = fibril__uring_enter(r, /* look= */ true, 0);
+    if (rc < 0) {
+        return rc;
     }
+    ssize_t sent = send(fds[1], "x", 1, MSG_NOSIGNAL);
+    FIBRIL_ASSERT(sent == 1);
     const struct io_uring_cqe *cqe = NULL;
     for (int i = 0; !cqe && i < 100; i++) {
         fibril__uring_enter(r, /* look= */ true, PROBE_WAIT_NS);
         cqe = fibril__uring_peek(r);
     }
     FIBRIL_ASSERT(cqe); /* else the kernel would still own `byte` */
-    int rc = cqe->res == 1 && byte == 'x' ? 0 : -ENOSYS;
+    rc = cqe->res == 1 && byte == 'x' ? 0 : -ENOSYS;
     fibril__uring_pass(r);
     return rc;
 }

@@ -44,8 +44,9 @@ int fibril__uring_open(struct fibril__uring *r, uint32_t sq_entries, uint32_t cq
 void fibril__uring_close(struct fibril__uring *r);
 
 /* Hands what is queued to the kernel and waits for a completion, as long as timeout_ns says; with
- * `look` false it only submits. Returns 0, or -EAGAIN, -EBUSY: not all was taken, look at the
- * completions first. */
+ * `look` false it only submits. Returns 0, also after the time or a signal; -EAGAIN, -EBUSY,
+ * -ENOMEM if not all was taken, which may be tried again after looking at the completions; or what
+ * is wrong with the ring. */
 int fibril__uring_enter(struct fibril__uring *r, bool look, int64_t timeout_ns);
 
 static inline uint32_t fibril__uring_queued(const struct fibril__uring *r)
