@@ -6,7 +6,7 @@
  *     a context its fake stack is dropped. Copied frames keep their poisoned red zones in the shadow of the run
  *     stack, so that shadow is cleared whenever another context moves in.
  *   - TSan has a fiber per context and is told immediately before the jump, in the function that jumps.
- *   - valgrind knows own stacks from slots.c and the run stack from here.
+ *   - valgrind knows own stacks from slots.c and the run stack from here, and is told what is copied into it.
  */
 #include "ctx/context.h"
 
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #ifdef FIBRIL_HAVE_VALGRIND
-#include <valgrind/valgrind.h>
+#include <valgrind/memcheck.h>
 #endif
 #if FIBRIL_ASAN
 #include <sanitizer/asan_interface.h>
@@ -177,7 +177,12 @@ void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) 
 typedef long long grain __attribute__((vector_size(FIBRIL__COPY_GRAIN), may_alias));
 
 /* Copies whole grains; both ends are aligned. Not memcpy: under ASan that would complain of the red zones of frames. */
-NO_ASAN static ALWAYS_INLINE void copy_grains(void *to, const void *from, size_t bytes) {
+#if FIBRIL_ASAN
+NO_ASAN static NOINLINE
+#else
+static ALWAYS_INLINE
+#endif
+    void copy_grains(void *to, const void *from, size_t bytes) {
     const grain *f = from, *end = f + bytes / sizeof(grain);
     for (grain *t = to; f < end; f += 2, t += 2) {
         grain a = f[0];
@@ -249,6 +254,10 @@ void *fibril__context_move_in(void *arg) {
         return fibril__arch_make(m->run_top, m->entry, c);
     }
     char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+#ifdef FIBRIL_HAVE_VALGRIND
+    /* What the last one popped may not be written, memcheck thinks. */
+    (void)VALGRIND_MAKE_MEM_UNDEFINED(low, m->run_top - low);
+#endif
     copy_grains(low, c->saved, (size_t)(m->run_top - low));
     return c->sp;
 }
@@ -350,6 +359,12 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
 }
 
 #else
+
+#ifdef FIBRIL_ARCH_HAS_VISIT
+void fibril__context_visited(void) {
+    fibril__panic("nobody visits under sanitizers");
+}
+#endif
 
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
                            struct fibril__context *c, void (*fn)(void *arg), void *arg) {

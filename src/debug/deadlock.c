@@ -139,22 +139,10 @@ static bool end_mains_wait(struct fibril_loop *loop) {
     return true;
 }
 
-/* A loop may send its last wake-up and fall asleep while the others are being looked at, one after the other. Having
- * been seen asleep it sends no more, so whatever it sent is there to be seen afterwards: in the caller's inbox, or,
- * when another loop got it, by the second look. */
-static bool anybody_may_go_on(struct fibril_loop *here) {
-    for (int looks = 0; looks < 2; looks++) {
-        if (others_may_go_on(here) || atomic_load(&here->inbox.head) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Several loops that fall asleep at the same time may each see the other awake: whoever comes last sees all
  * asleep. So that a report is not missed, a loop with company wakes now and then to look again (see loop.c). */
 bool fibril__debug_deadlock(struct fibril_loop *loop) {
-    if (loop->serving || anybody_may_go_on(loop)) {
+    if (loop->serving || others_may_go_on(loop)) {
         return false;
     }
     report();

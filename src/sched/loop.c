@@ -80,6 +80,7 @@ static void poll(struct fibril_loop *loop, int64_t deadline_ns) {
  * inbox.c. */
 static void sleep_in_poller(struct fibril_loop *loop) {
     int64_t deadline_ns = next_deadline(loop);
+    atomic_fetch_add(&loop->sleeps, 1);
     atomic_store(&loop->asleep, true);
     if (atomic_load(&loop->inbox.head) == 0) {
         bool quiet = loop->poller->pending == 0 || fibril__sim_stuck(loop->poller);
@@ -90,7 +91,7 @@ static void sleep_in_poller(struct fibril_loop *loop) {
             poll(loop, loop->serving ? INT64_MAX : loop->now_ns + LOOK_AGAIN_NS);
         }
     }
-    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    atomic_store(&loop->asleep, false);
 }
 
 static void look_outside(struct fibril_loop *loop) {
