@@ -10,6 +10,34 @@
 #include "poll/fd_table.h"
 #include "poll/poll.h"
 
+static inline bool fibril__op_writes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
+           op->kind == FIBRIL__OP_WRITE || op->kind == FIBRIL__OP_WRITEV ||
+           op->kind == FIBRIL__OP_CONNECT;
+}
+
+/* Whether op->len is a number of bytes, and the result how many were moved. */
+static inline bool fibril__op_counts_bytes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_RECV || op->kind == FIBRIL__OP_SEND ||
+           op->kind == FIBRIL__OP_READ || op->kind == FIBRIL__OP_WRITE;
+}
+
+static inline bool fibril__op_is_empty(const struct fibril__op *op)
+{
+    return op->len == 0 && fibril__op_counts_bytes(op);
+}
+
+/* Whether the result of a byte transfer shows that the next one would block. */
+static inline bool fibril__attempt_was_short(const struct fibril__fd_record *r,
+                                             const struct fibril__op *op, int64_t result)
+{
+    return result > 0 && (uint64_t)result < op->len && fibril__op_counts_bytes(op) &&
+           fibril__fd_is_stream(r) && !(op->flags & (MSG_PEEK | MSG_OOB)) &&
+           (r->kind == FIBRIL__KIND_TCP || !(r->flags & FIBRIL__FD_BLOCKING));
+}
+
 /* Tries op, and looks at the descriptor if it has to. Returns its result; -EAGAIN if it would
  * block; -EINPROGRESS if a connection has begun. FORGET and operations on files are not asked for.
  */

@@ -29,6 +29,7 @@ enum fibril__fd_flag {
     FIBRIL__FD_BLOCKING = 1 << 3, /* O_NONBLOCK was not set when we looked */
     FIBRIL__FD_ENDING = 1 << 4, /* hang-up, error or urgent data was seen: short reads prove nothing
                                  */
+    FIBRIL__FD_ARMED = 1 << 6,  /* uring: a lasting poll reports edges for readers */
     FIBRIL__FD_DRAINED = 1 << 5, /* uring: the last receive left nothing behind */
 };
 
@@ -39,6 +40,7 @@ struct fibril__fd_record {
     uint32_t generation;          /* counts up with each FORGET, so that stale events can be told */
     uint8_t kind;                 /* enum fibril__fd_kind */
     uint8_t flags;                /* enum fibril__fd_flag */
+    uint8_t reads;                /* uring: how many have begun by themselves */
     uint8_t forgetting;           /* uring: no more operations until FORGET is over */
 };
 
@@ -85,6 +87,7 @@ static inline void fibril__fd_record_reset(struct fibril__fd_record *r)
     r->generation++;
     r->kind = FIBRIL__KIND_UNKNOWN;
     r->flags = 0;
+    r->reads = 0;
     r->forgetting = 0;
 }
 

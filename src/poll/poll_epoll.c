@@ -70,37 +70,12 @@ static int over(struct fibril__op *op, int64_t result)
 /* ---- trying -------------------------------------------------------------------------------------
  */
 
-static bool writes(const struct fibril__op *op)
-{
-    return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
-           op->kind == FIBRIL__OP_WRITE || op->kind == FIBRIL__OP_WRITEV ||
-           op->kind == FIBRIL__OP_CONNECT;
-}
-
-static bool counts_bytes(const struct fibril__op *op)
-{
-    return op->kind == FIBRIL__OP_RECV || op->kind == FIBRIL__OP_SEND ||
-           op->kind == FIBRIL__OP_READ || op->kind == FIBRIL__OP_WRITE;
-}
-
-static bool is_empty(const struct fibril__op *op)
-{
-    return op->len == 0 && counts_bytes(op);
-}
-
-/* Whether the result of a byte transfer shows that the next one would block. */
-static bool was_short(const struct fibril__fd_record *r, const struct fibril__op *op,
-                      int64_t result)
-{
-    return result > 0 && (uint64_t)result < op->len && counts_bytes(op) &&
-           fibril__fd_is_stream(r) && !(op->flags & (MSG_PEEK | MSG_OOB)) &&
-           (r->kind == FIBRIL__KIND_TCP || !(r->flags & FIBRIL__FD_BLOCKING));
-}
-
 /* The hint that is cleared when op would block. */
 static unsigned blocked_side(const struct fibril__op *op)
 {
-    return op->kind == FIBRIL__OP_POLL ? 0 : writes(op) ? FIBRIL__FD_WRITABLE : FIBRIL__FD_READABLE;
+    return op->kind == FIBRIL__OP_POLL ? 0
+           : fibril__op_writes(op)     ? FIBRIL__FD_WRITABLE
+                                       : FIBRIL__FD_READABLE;
 }
 
 /* Tries op and learns from it. The hints mean nothing before the descriptor is registered, but do
@@ -109,7 +84,7 @@ static int64_t attempt(struct fibril__fd_record *r, struct fibril__op *op)
 {
     int64_t result =
         op->poller_state == CONNECTING ? fibril__attempt_connected(op->fd) : fibril__attempt(r, op);
-    if (result == -EAGAIN || was_short(r, op, result)) {
+    if (result == -EAGAIN || fibril__attempt_was_short(r, op, result)) {
         r->flags &= (uint8_t)~blocked_side(op);
     }
     return result;
@@ -257,13 +232,13 @@ static int start_poll(struct epoll_poller *p, struct fibril__fd_record *r, struc
 static int start_transfer(struct epoll_poller *p, struct fibril__fd_record *r,
                           struct fibril__op *op)
 {
-    struct fibril__list *list = writes(op) ? &r->writers : &r->readers;
+    struct fibril__list *list = fibril__op_writes(op) ? &r->writers : &r->readers;
     unsigned hint = blocked_side(op);
     if (r->flags & FIBRIL__FD_REGISTERED) {
         /* An edge is owed: nothing to gain from a try. An empty transfer never waits, so it is
          * always tried. */
         bool waits = !fibril__list_empty(list) || !(r->flags & hint);
-        if (waits && op->kind != FIBRIL__OP_CONNECT && !is_empty(op)) {
+        if (waits && op->kind != FIBRIL__OP_CONNECT && !fibril__op_is_empty(op)) {
             return queue(p, list, op);
         }
     }

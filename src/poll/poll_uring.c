@@ -39,14 +39,20 @@ enum state {
     QUEUED = 1, /* behind another in its list */
     RINGING,    /* in the ring */
     WATCHING,   /* in the ring as a poll */
+    AWAITING,   /* an edge from the lasting poll will begin it again */
     FINISHED,   /* over, done is still to be called */
     STATE_MASK = 7,
     CANCELLED = 8,  /* a flag: nothing new is begun */
     FORGOTTEN = 16, /* a flag: -ECANCELED becomes -EBADF */
 };
 
-/* user_data is the address of an operation, or one of these. */
-enum { DATA_IGNORE = 1, DATA_WAKE = 2 };
+/* What the low bits of user_data say it is: the address of an operation; to be ignored; the poll of
+ * the wake-up counter; the lasting poll of the descriptor in the upper bits. */
+enum { DATA_OP = 0, DATA_IGNORE = 1, DATA_WAKE = 2, DATA_EDGE = 3, DATA_MASK = 3, DATA_SHIFT = 2 };
+
+/* From this read on that has to wait, a descriptor gets a lasting poll: one that lives as long does
+ * not repay it. */
+enum { READS_BEFORE_ARMING = 3 };
 
 struct uring_poller {
     struct fibril__poller base;
@@ -83,11 +89,9 @@ static inline enum state state_of(const struct fibril__op *op)
     return op->poller_state & STATE_MASK;
 }
 
-static bool writes(const struct fibril__op *op)
+static bool is_in_ring(const struct fibril__op *op)
 {
-    return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
-           op->kind == FIBRIL__OP_WRITE || op->kind == FIBRIL__OP_WRITEV ||
-           op->kind == FIBRIL__OP_CONNECT;
+    return state_of(op) == RINGING || state_of(op) == WATCHING;
 }
 
 /* Polls and operations on files keep no order. */
@@ -110,14 +114,19 @@ static bool is_polled(const struct fibril__fd_record *r, const struct fibril__op
 
 static struct fibril__list *list_of(struct fibril__fd_record *r, const struct fibril__op *op)
 {
-    return !is_ordered(op) ? &r->watchers : writes(op) ? &r->writers : &r->readers;
+    return !is_ordered(op) ? &r->watchers : fibril__op_writes(op) ? &r->writers : &r->readers;
 }
 
 /* ---- beginning ----------------------------------------------------------------------------------
  */
 
-/* Whether a direct try is worth its system call. A receive is left to the ring unless bytes are
- * known to be there. */
+static bool has(const struct fibril__fd_record *r, enum fibril__fd_flag flag)
+{
+    return r->flags & flag;
+}
+
+/* Whether a direct try is worth its system call. A receive is left to the ring unless bytes may be
+ * there. */
 static bool try_first(const struct fibril__fd_record *r, const struct fibril__op *op)
 {
     switch (op->kind) {
@@ -125,22 +134,18 @@ static bool try_first(const struct fibril__fd_record *r, const struct fibril__op
     case FIBRIL__OP_SENDMSG: return true;
     case FIBRIL__OP_RECV:
     case FIBRIL__OP_RECVMSG:
-    case FIBRIL__OP_ACCEPT: return r->flags & FIBRIL__FD_READABLE;
+    case FIBRIL__OP_ACCEPT: return has(r, FIBRIL__FD_READABLE);
     case FIBRIL__OP_READ:
-    case FIBRIL__OP_READV: return is_polled(r, op) && !(r->flags & FIBRIL__FD_DRAINED);
+    case FIBRIL__OP_READV:
+        return is_polled(r, op) && (has(r, FIBRIL__FD_READABLE) || !has(r, FIBRIL__FD_ARMED));
     default: return is_polled(r, op);
     }
 }
 
 static void learn(struct fibril__fd_record *r, const struct fibril__op *op, int64_t result)
 {
-    if (writes(op) || op->kind == FIBRIL__OP_POLL) {
-        return;
-    }
-    bool counts = op->kind == FIBRIL__OP_RECV ||
-                  (op->kind == FIBRIL__OP_READ && r->kind == FIBRIL__KIND_PIPE);
-    bool is_short = counts && result > 0 && (uint64_t)result < op->len && !(op->flags & MSG_PEEK);
-    if (result == -EAGAIN || is_short) {
+    if (!fibril__op_writes(op) && op->kind != FIBRIL__OP_POLL &&
+        (result == -EAGAIN || fibril__attempt_was_short(r, op, result))) {
         r->flags &= (uint8_t)~FIBRIL__FD_READABLE;
         r->flags |= FIBRIL__FD_DRAINED;
     }
@@ -155,7 +160,7 @@ static int ring(struct uring_poller *p, struct fibril__fd_record *r, struct fibr
         return -EAGAIN;
     }
     if (state == WATCHING) {
-        fibril__uring_prep_poll(sqe, op->fd, writes(op) ? POLLOUT : POLLIN);
+        fibril__uring_prep_poll(sqe, op->fd, fibril__op_writes(op) ? POLLOUT : POLLIN);
     } else {
         fibril__uring_prep(sqe, op, r && (r->flags & FIBRIL__FD_DRAINED));
     }
@@ -164,7 +169,42 @@ static int ring(struct uring_poller *p, struct fibril__fd_record *r, struct fibr
     return 0;
 }
 
-/* Returns 1 if op is over, with its result set; 0 if it is in the ring. */
+/* A lasting poll, edge-triggered: one completion for each burst, and one at once if the descriptor
+ * is ready. */
+static int arm(struct uring_poller *p, struct fibril__fd_record *r, int fd)
+{
+    struct io_uring_sqe *sqe = fibril__uring_sqe(&p->ring);
+    if (UNLIKELY(!sqe)) {
+        return -EAGAIN;
+    }
+    if (r->kind == FIBRIL__KIND_UNKNOWN) {
+        fibril__fd_classify_socket(r, fd); /* plain reads have it classified already */
+    }
+    fibril__uring_prep_poll(sqe, fd, POLLIN | POLLPRI | POLLRDHUP);
+    sqe->len = IORING_POLL_ADD_MULTI;
+    sqe->user_data = (uint64_t)(uint32_t)fd << DATA_SHIFT | DATA_EDGE;
+    r->flags |= FIBRIL__FD_ARMED;
+    return 0;
+}
+
+/* A read has to wait: for an edge, or by itself in the ring. */
+static int wait_to_read(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (!has(r, FIBRIL__FD_ARMED)) {
+        if (r->reads < READS_BEFORE_ARMING) {
+            r->reads++;
+            return ring(p, r, op, is_polled(r, op) ? WATCHING : RINGING);
+        }
+        int rc = arm(p, r, op->fd);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    set_state(op, AWAITING);
+    return 0;
+}
+
+/* Returns 1 if op is over, with its result set; 0 if it waits. */
 static int begin(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
     if (UNLIKELY(is_plain(op) && r->kind == FIBRIL__KIND_UNKNOWN && op->kind < FIBRIL__OP_READV)) {
@@ -180,7 +220,13 @@ static int begin(struct uring_poller *p, struct fibril__fd_record *r, struct fib
             return over(op, result);
         }
     }
-    return ring(p, r, op, is_polled(r, op) ? WATCHING : RINGING) < 0 ? over(op, -ENOMEM) : 0;
+    int rc;
+    if (fibril__op_writes(op) || (is_plain(op) && !is_polled(r, op))) {
+        rc = ring(p, r, op, is_polled(r, op) ? WATCHING : RINGING);
+    } else {
+        rc = wait_to_read(p, r, op);
+    }
+    return rc < 0 ? over(op, -ENOMEM) : 0;
 }
 
 static void finish(struct uring_poller *p, struct fibril__op *op, int64_t result)
@@ -196,7 +242,7 @@ static void begin_next(struct uring_poller *p, struct fibril__fd_record *r,
                        struct fibril__list *list)
 {
     struct fibril__link *first;
-    while ((first = fibril__list_first(list)) != NULL && state_of(op_of(first)) == QUEUED) {
+    while ((first = fibril__list_first(list)) != NULL && !is_in_ring(op_of(first))) {
         if (begin(p, r, op_of(first)) == 0) {
             return;
         }
@@ -216,7 +262,8 @@ static int enlist(struct uring_poller *p, struct fibril__fd_record *r, struct fi
 
 static bool is_idle(const struct fibril__fd_record *r)
 {
-    return fibril__list_empty(&r->readers) && fibril__list_empty(&r->writers);
+    return fibril__list_empty(&r->readers) && fibril__list_empty(&r->writers) &&
+           !has(r, FIBRIL__FD_ARMED);
 }
 
 /* FORGET operations wait in the list of watchers and are over when nothing else is left. */
@@ -256,7 +303,6 @@ static int64_t outcome_of_watch(struct fibril__fd_record *r, struct fibril__op *
     if (res < 0) {
         return res == -EINTR ? -EAGAIN : res;
     }
-    r->flags &= (uint8_t)~FIBRIL__FD_DRAINED;
     int64_t result = fibril__attempt(r, op);
     learn(r, op, result);
     return result;
@@ -300,17 +346,53 @@ static void complete(struct uring_poller *p, struct fibril__op *op, const struct
     }
 }
 
+/* The lasting poll of a descriptor speaks: readers are begun again, and the poll too if it has
+ * ended but is wanted. */
+static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *cqe)
+{
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, fd);
+    if (UNLIKELY(!(cqe->flags & IORING_CQE_F_MORE))) {
+        r->flags &= (uint8_t)~FIBRIL__FD_ARMED;
+    }
+    if (UNLIKELY(r->forgetting)) {
+        settle_forget(p, r);
+        return;
+    }
+    if (UNLIKELY(cqe->res < 0)) {
+        struct fibril__link *first = fibril__list_first(&r->readers);
+        if (first && cqe->res != -EINTR && cqe->res != -EAGAIN) {
+            finish(p, op_of(first), cqe->res);
+        }
+    } else {
+        r->flags |= FIBRIL__FD_READABLE;
+        if (cqe->res & (POLLPRI | POLLRDHUP | POLLHUP | POLLERR)) {
+            r->flags |= FIBRIL__FD_ENDING;
+        }
+    }
+    begin_next(p, r, &r->readers);
+}
+
+static void on_completion(struct uring_poller *p, const struct io_uring_cqe *cqe)
+{
+    switch (cqe->user_data & DATA_MASK) {
+    case DATA_OP: complete(p, (struct fibril__op *)(uintptr_t)cqe->user_data, cqe); break;
+    case DATA_EDGE: on_edge(p, (int)(cqe->user_data >> DATA_SHIFT), cqe); break;
+    case DATA_WAKE:
+        if (!(cqe->flags & IORING_CQE_F_MORE)) {
+            p->wake_armed = false;
+        }
+        break;
+    default: break;
+    }
+}
+
 static void reap(struct uring_poller *p)
 {
     const struct io_uring_cqe *cqe;
     while ((cqe = fibril__uring_peek(&p->ring)) != NULL) {
         struct io_uring_cqe copy = *cqe;
         fibril__uring_pass(&p->ring);
-        if (LIKELY(copy.user_data > DATA_WAKE)) {
-            complete(p, (struct fibril__op *)(uintptr_t)copy.user_data, &copy);
-        } else if (copy.user_data == DATA_WAKE && !(copy.flags & IORING_CQE_F_MORE)) {
-            p->wake_armed = false;
-        }
+        on_completion(p, &copy);
     }
 }
 
@@ -319,11 +401,10 @@ static void reap(struct uring_poller *p)
 
 static int start_ordered(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
-    bool is_empty = op->len == 0 && (op->kind == FIBRIL__OP_READ || op->kind == FIBRIL__OP_WRITE);
     if (fibril__list_empty(list_of(r, op))) {
         return begin(p, r, op) ? 1 : enlist(p, r, op);
     }
-    if (UNLIKELY(is_empty)) {
+    if (UNLIKELY(fibril__op_is_empty(op))) {
         int64_t result = fibril__attempt(r, op);
         if (result != -EAGAIN) {
             return over(op, result);
@@ -333,17 +414,24 @@ static int start_ordered(struct uring_poller *p, struct fibril__fd_record *r, st
     return enlist(p, r, op);
 }
 
-/* Tells the kernel to end op, which is in the ring. */
-static void cancel_in_ring(struct uring_poller *p, struct fibril__op *op)
+/* Tells the kernel to end what has that user_data. */
+static void cancel_in_ring(struct uring_poller *p, uint64_t user_data)
 {
     struct io_uring_sqe *sqe = fibril__uring_sqe(&p->ring);
     FIBRIL_ASSERT(sqe); /* without it the operation might never end */
     sqe->opcode = IORING_OP_ASYNC_CANCEL;
     sqe->fd = -1;
-    sqe->addr = (uintptr_t)op;
+    sqe->addr = user_data;
     sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = DATA_IGNORE;
-    op->poller_state |= CANCELLED;
+}
+
+static void cancel_op(struct uring_poller *p, struct fibril__op *op)
+{
+    if (!(op->poller_state & CANCELLED)) {
+        op->poller_state |= CANCELLED;
+        cancel_in_ring(p, (uintptr_t)op);
+    }
 }
 
 static void forget_list(struct uring_poller *p, struct fibril__list *list)
@@ -356,10 +444,10 @@ static void forget_list(struct uring_poller *p, struct fibril__list *list)
             continue;
         }
         op->poller_state |= FORGOTTEN;
-        if (state_of(op) == QUEUED) {
+        if (is_in_ring(op)) {
+            cancel_op(p, op);
+        } else {
             finish(p, op, -EBADF);
-        } else if (!(op->poller_state & CANCELLED)) {
-            cancel_in_ring(p, op);
         }
     }
 }
@@ -374,12 +462,16 @@ static int start_forget(struct uring_poller *p, struct fibril__op *op)
         fibril__fd_record_reset(r);
         return over(op, 0);
     }
+    if (has(r, FIBRIL__FD_ARMED) && !r->forgetting) {
+        cancel_in_ring(p, (uint64_t)(uint32_t)op->fd << DATA_SHIFT | DATA_EDGE);
+    }
     r->forgetting = 1;
     forget_list(p, &r->readers);
     forget_list(p, &r->writers);
     forget_list(p, &r->watchers);
     fibril__list_push(&r->watchers, &op->link);
     p->base.pending++;
+    settle_forget(p, r);
     return 0;
 }
 
@@ -436,8 +528,8 @@ static int uring_cancel(struct fibril__poller *base, struct fibril__op *op)
         return 0;
     }
     bool was_first = state_of(op) != QUEUED;
-    if (was_first && !take_back(p, op)) {
-        cancel_in_ring(p, op);
+    if (is_in_ring(op) && !take_back(p, op)) {
+        cancel_op(p, op);
         return 0;
     }
     struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
