@@ -940,7 +940,7 @@ BOTH(ten_thousand_pairs_are_all_heard)
     for (int i = 0; i < pairs; i++) {
         rig_pair(fds[i]);
     }
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 6; round++) {
         for (int i = 0; i < pairs; i++) {
             START(&w[i], RECV, fds[i][0], .buf = &bytes[i], .len = 1);
         }
