@@ -168,9 +168,7 @@ bool fibril__http_file_same(const struct fibril__http_file *f, const struct stat
            f->mtime_ns == mtime_of(st);
 }
 
-/* ---- keeping
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- keeping --------------------------------------------------------------------------------- */
 
 void fibril__http_file_release(struct fibril__http_file *f)
 {

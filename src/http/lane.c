@@ -55,9 +55,7 @@ void fibril__http_lane_stamp(struct fibril__http_lane *lane)
     set_log_time(lane->log_time, date);
 }
 
-/* ---- making
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 int fibril__http_lane_new(struct fibril_http_server *srv, unsigned index,
                           struct fibril__http_lane **ret_lane)
@@ -141,9 +139,7 @@ static void end(struct fibril__http_lane *lane)
     fibril__http_reserve_close(lane);
 }
 
-/* ---- serving
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- serving --------------------------------------------------------------------------------- */
 
 /* Closes those who could not do so themselves. */
 static void bury(struct fibril__http_lane *lane)

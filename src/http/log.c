@@ -18,9 +18,7 @@
 
 enum { LINE_MAX_BYTES = 16384, ERROR_MAX_BYTES = 1024, FLUSH_NS = 1000000000 };
 
-/* ---- lines
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 /* A line in the making: once it does not fit, everything else is ignored. */
 struct line {
@@ -151,9 +149,7 @@ size_t fibril__http_log_format(enum fibril_http_log format, const struct fibril_
     return l.full ? 0 : (size_t)(l.at - out);
 }
 
-/* ---- access
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- access ---------------------------------------------------------------------------------- */
 
 static size_t append(struct fibril__http_lane *lane, const struct fibril_http_access *access)
 {
@@ -243,9 +239,7 @@ void fibril__http_log_stop(struct fibril__http_lane *lane)
     *log = (struct fibril__http_log_buffer){.len = 0};
 }
 
-/* ---- errors
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 void fibril__http_log_error(struct fibril_http_server *srv, const char *format, ...)
 {

@@ -99,9 +99,7 @@ static bool has_conditions(const struct fibril_http_req *req)
     return false;
 }
 
-/* ---- answers
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static int write_piece(struct fibril_http_req *req, const struct fibril__http_file *file, int fd,
                        uint64_t first, uint64_t len)

@@ -250,9 +250,7 @@ static int commit(struct fibril_http_req *req)
     return rc;
 }
 
-/* ---- chunks
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 static void close_chunk(struct fibril_http_req *req)
 {
@@ -292,9 +290,7 @@ static char *chunk_room(struct fibril_http_req *req, size_t len)
     return room + CHUNK_HEAD;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static int write_copied(struct fibril_http_req *req, const void *data, size_t len)
 {
@@ -455,9 +451,7 @@ int fibril__http_respond_prebuilt(struct fibril_http_req *req, int status, const
     return body ? fibril_http_write(req, body, (size_t)len) : 0;
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static int end_chunks(struct fibril_http_req *req)
 {

@@ -225,9 +225,7 @@ void fibril__http_listeners_close(struct fibril_http_server *srv, unsigned i)
     }
 }
 
-/* ---- routes
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- routes ---------------------------------------------------------------------------------- */
 
 int fibril_http_route(struct fibril_http_server *srv, const char *method, const char *pattern,
                       fibril_http_handler *handler, void *arg)
@@ -237,9 +235,7 @@ int fibril_http_route(struct fibril_http_server *srv, const char *method, const 
                : fibril__http_router_add(&srv->router, method, pattern, handler, arg);
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 void fibril_http_server_stop(struct fibril_http_server *srv, int64_t drain_deadline_ns)
 {
@@ -323,9 +319,7 @@ int fibril_http_server_run(struct fibril_http_server *srv)
     return rc == 0 && atomic_load(&srv->late) ? -ETIMEDOUT : rc;
 }
 
-/* ---- figures
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 void fibril_http_server_stats(const struct fibril_http_server *srv,
                               struct fibril_http_stats *ret_stats)
