@@ -95,6 +95,7 @@ struct race {
     int winner;            /* a connected socket, or -1 */
     int error;             /* of the attempt that failed first */
     unsigned running, started, n;
+    bool left;             /* the caller has gone without waiting: the last attempt frees this */
     struct attempt attempts[ADDRESSES_MAX];
 };
 
@@ -128,8 +129,8 @@ static int run_attempt(void *arg)
     struct attempt *a = arg;
     struct race *r = a->race;
     int fd = fibril_connect(&a->addr, a->deadline_ns);
-    if (fd >= 0 && r->winner >= 0) {
-        fibril_close(fd); /* a photo finish */
+    if (fd >= 0 && (r->winner >= 0 || r->left)) {
+        fibril_close(fd); /* a photo finish, or nobody is there to see it */
     } else if (fd >= 0) {
         r->winner = fd;
     } else if (r->error == 0) {
@@ -137,6 +138,10 @@ static int run_attempt(void *arg)
     }
     r->running--;
     r->news = true;
+    if (r->left && r->running == 0) {
+        fibril__free(r);
+        return 0;
+    }
     if (r->waiter) {
         struct fibril *waiter = r->waiter;
         r->waiter = NULL;
@@ -187,7 +192,9 @@ static void call_off(struct race *r)
         fibril_cancel(r->attempts[i].fibril);
     }
     for (unsigned i = 0; i < r->started; i++) {
-        fibril_join(r->attempts[i].fibril, FIBRIL_FOREVER, NULL);
+        if (fibril_join(r->attempts[i].fibril, FIBRIL_FOREVER, NULL) < 0) {
+            fibril_detach(r->attempts[i].fibril); /* no memory to park: they end by themselves */
+        }
     }
     fibril_shield_end();
 }
@@ -245,7 +252,11 @@ static int connect_any(const struct addrinfo *list, int64_t deadline_ns)
     } else if (rc == 0) {
         rc = r->error ? r->error : -ECONNREFUSED;
     }
-    fibril__free(r);
+    if (r->running == 0) {
+        fibril__free(r);
+    } else {
+        r->left = true;
+    }
     return rc;
 }
 

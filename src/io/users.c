@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -23,13 +24,17 @@ static _Atomic(_Atomic uint64_t *) chunks[CHUNKS];
 
 static _Atomic uint64_t *add_chunk(unsigned i)
 {
-    _Atomic uint64_t *made = fibril__alloc_zero(CHUNK * sizeof(*made));
+    void *p = fibril__alloc_refuse() ? MAP_FAILED
+                                     : mmap(NULL, CHUNK * sizeof(_Atomic uint64_t),
+                                            PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                                            /* fd= */ -1, 0);
+    _Atomic uint64_t *made = p == MAP_FAILED ? NULL : p;
     _Atomic uint64_t *there = NULL;
     /* Release: the zeroes before the pointer; pairs with the acquire in fibril__users_word. */
     if (made && !atomic_compare_exchange_strong_explicit(&chunks[i], &there, made,
                                                          memory_order_acq_rel,
                                                          memory_order_acquire)) {
-        fibril__free((void *)(uintptr_t)made);
+        munmap(p, CHUNK * sizeof(_Atomic uint64_t));
         made = there;
     }
     return made;
