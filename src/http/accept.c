@@ -34,24 +34,14 @@ void fibril__http_reserve_close(struct fibril__http_lane *lane)
     }
 }
 
-/* The connection that has been idle longest, out of its wait; NULL when all are busy. */
-static struct fibril__http_conn *oldest_idle(struct fibril__http_lane *lane)
-{
-    struct fibril__link *link = fibril__list_first(&lane->idle);
-    if (!link) {
-        return NULL;
-    }
-    struct fibril__http_conn *conn = CONTAINER_OF(link, struct fibril__http_conn, link);
-    return fibril__http_conn_wake(conn) ? conn : NULL;
-}
-
+/* Has the connection go that has been idle longest; false when all are busy. */
 static bool make_room(struct fibril__http_lane *lane)
 {
-    struct fibril__http_conn *idle = oldest_idle(lane);
-    if (idle) {
-        fibril__http_conn_close(idle);
+    struct fibril__link *link = fibril__list_first(&lane->idle);
+    if (link) {
+        fibril__http_conn_evict(CONTAINER_OF(link, struct fibril__http_conn, link));
     }
-    return idle != NULL;
+    return link != NULL;
 }
 
 /* What is to become of a new connection: flags for it, or -1 to close it on the spot. */
@@ -89,7 +79,9 @@ static void admit(struct fibril__http_lane *lane, int fd, const struct fibril_ad
 
 static void pause_accepting(struct fibril__http_lane *lane, int error)
 {
+    fibril_event_reset(lane->room);
     if (make_room(lane)) {
+        fibril_event_wait(lane->room, fibril_after(PAUSE_NS));
         return;
     }
     if (lane->stats.accept_pauses == 0) {
@@ -99,7 +91,6 @@ static void pause_accepting(struct fibril__http_lane *lane, int error)
     }
     FIBRIL__COUNT(lane, accept_pauses, 1);
     fibril__http_reserve_close(lane);
-    fibril_event_reset(lane->room);
     fibril_event_wait(lane->room, fibril_after(PAUSE_NS));
     fibril__http_reserve_open(lane);
 }

@@ -35,8 +35,10 @@ static void on_ready(struct fibril_watch *watch, int result)
 {
     struct fibril__http_conn *conn = CONTAINER_OF(watch, struct fibril__http_conn, watch);
     FIBRIL__COUNT(conn->lane, idle, -1);
-    if (result < 0 && result != -ECANCELED) {
-        doom(conn); /* -ETIMEDOUT, or the descriptor is gone */
+    bool evicted = conn->flags & FIBRIL__CONN_EVICTED;
+    conn->flags &= (uint8_t)~FIBRIL__CONN_EVICTED;
+    if (result < 0 && (result != -ECANCELED || evicted)) {
+        doom(conn); /* late, or to make room, or the descriptor is gone */
         return;
     }
     fibril__http_conn_spawn(conn);
@@ -94,6 +96,16 @@ bool fibril__http_conn_wake(struct fibril__http_conn *conn)
     }
     FIBRIL__COUNT(conn->lane, idle, -1);
     return true;
+}
+
+void fibril__http_conn_evict(struct fibril__http_conn *conn)
+{
+    if (fibril__http_conn_wake(conn)) {
+        fibril__http_conn_close(conn);
+    } else {
+        conn->flags |= FIBRIL__CONN_EVICTED;
+        move_to(conn, &conn->lane->leaving);
+    }
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */

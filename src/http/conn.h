@@ -27,6 +27,7 @@ enum fibril__http_conn_flags {
     FIBRIL__CONN_FLUSHING = 1u << 1, /* the flusher is sending `out` */
     FIBRIL__CONN_COUNTED = 1u << 2,  /* in the table of addresses */
     FIBRIL__CONN_HELD = 1u << 3,     /* in the lane's list of held ones */
+    FIBRIL__CONN_EVICTED = 1u << 5,  /* idle, and told to go to make room */
     FIBRIL__CONN_REFUSED = 1u << 4,  /* over a cap: gets a 503 and is closed */
 };
 
@@ -71,6 +72,10 @@ void fibril__http_conn_close(struct fibril__http_conn *conn);
 /* Says that no more comes, reads on for a while so that the peer sees what it was told, and closes.
  * MAY PARK. */
 void fibril__http_conn_linger(struct fibril__http_conn *conn);
+
+/* Closes an idle connection to make room: now, or as soon as the kernel lets go of it, unless a
+ * request comes first. MAY PARK. */
+void fibril__http_conn_evict(struct fibril__http_conn *conn);
 
 /* Takes an idle connection out of its wait: true when it is the caller's; false when it will be
  * served or closed by somebody else. */

@@ -71,6 +71,7 @@ int fibril__http_lane_new(struct fibril_http_server *srv, unsigned index,
     fibril__list_init(&lane->idle);
     fibril__list_init(&lane->busy);
     fibril__list_init(&lane->doomed);
+    fibril__list_init(&lane->leaving);
     fibril__list_init(&lane->held);
     int rc = fibril_waker_new(&lane->waker);
     rc = rc < 0 ? rc : fibril_event_new(0, &lane->room);

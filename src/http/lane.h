@@ -34,10 +34,12 @@ struct fibril__http_lane {
     struct fibril_event *room;       /* a connection was closed: paused acceptors try again */
     struct fibril_event *held_event; /* `held` is not empty */
     struct fibril__http_pool pool;
-    struct fibril__list idle;   /* connections without a fibril, the longest waiting first */
-    struct fibril__list busy;   /* connections with one */
-    struct fibril__list doomed; /* to be closed by the lane fibril */
-    struct fibril__list held;   /* by held_link: a handler runs and earlier responses are unsent */
+    struct fibril__list idle;    /* connections without a fibril, the longest waiting first */
+    struct fibril__list busy;    /* connections with one */
+    struct fibril__list leaving; /* idle ones that were evicted and are still in the kernel's hands
+                                  */
+    struct fibril__list doomed;  /* to be closed by the lane fibril */
+    struct fibril__list held;    /* by held_link: a handler runs and earlier responses are unsent */
     struct fibril__http_scratch *scratch; /* free parsers */
     struct fibril__http_file_cache *files;
     struct fibril__http_log_buffer log;
