@@ -190,6 +190,9 @@ int fibril__http_text_add(struct fibril_http_req *req, struct fibril__http_text 
     if (len > max || text->len > max - len) {
         return -ENOBUFS;
     }
+    if (len == 0) {
+        return 0;
+    }
     if (text->len + len > text->bytes) {
         size_t wanted = text->bytes ? text->bytes * 2u : FIBRIL__HTTP_BLOCK;
         while (wanted < text->len + len) {
