@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "poll/attempt.h"
 #include "poll/fd_table.h"
+#include "poll/finished.h"
 #include "poll/wakeup.h"
 
 #include <errno.h>
@@ -54,17 +55,6 @@ struct epoll_poller {
 static inline struct epoll_poller *self_of(struct fibril__poller *p)
 {
     return CONTAINER_OF(p, struct epoll_poller, base);
-}
-
-static inline struct fibril__op *op_of(struct fibril__link *link)
-{
-    return CONTAINER_OF(link, struct fibril__op, link);
-}
-
-static int over(struct fibril__op *op, int64_t result)
-{
-    op->result = result;
-    return 1;
 }
 
 /* ---- trying -------------------------------------------------------------------------------------
@@ -148,9 +138,9 @@ static int wait_for_edge(struct epoll_poller *p, struct fibril__fd_record *r,
     int rc = enter_epoll(p, r, op);
     if (rc == -EPERM) {
         r->kind = FIBRIL__KIND_FILE;
-        return over(op, op->kind == FIBRIL__OP_POLL ? op->events : -EAGAIN);
+        return fibril__op_over(op, op->kind == FIBRIL__OP_POLL ? op->events : -EAGAIN);
     }
-    return rc < 0 ? over(op, rc) : queue(p, list, op);
+    return rc < 0 ? fibril__op_over(op, rc) : queue(p, list, op);
 }
 
 static void finish(struct epoll_poller *p, struct fibril__op *op, int64_t result)
@@ -166,11 +156,11 @@ static void run_list(struct epoll_poller *p, struct fibril__fd_record *r, struct
 {
     struct fibril__link *first;
     while ((r->flags & hint) && (first = fibril__list_first(list)) != NULL) {
-        int64_t result = attempt(r, op_of(first));
+        int64_t result = attempt(r, fibril__op_of(first));
         if (result == -EAGAIN) {
             return;
         }
-        finish(p, op_of(first), result);
+        finish(p, fibril__op_of(first), result);
     }
 }
 
@@ -178,7 +168,7 @@ static void run_watchers(struct epoll_poller *p, struct fibril__fd_record *r)
 {
     struct fibril__link *link = r->watchers.head.next;
     while (link != &r->watchers.head) {
-        struct fibril__op *op = op_of(link);
+        struct fibril__op *op = fibril__op_of(link);
         link = link->next;
         int result = fibril__attempt_poll(op->fd, op->events);
         if (result != 0) {
@@ -226,7 +216,7 @@ static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
 static int start_poll(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
     int result = fibril__attempt_poll(op->fd, op->events);
-    return result ? over(op, result) : wait_for_edge(p, r, &r->watchers, op);
+    return result ? fibril__op_over(op, result) : wait_for_edge(p, r, &r->watchers, op);
 }
 
 static int start_transfer(struct epoll_poller *p, struct fibril__fd_record *r,
@@ -247,16 +237,17 @@ static int start_transfer(struct epoll_poller *p, struct fibril__fd_record *r,
         op->poller_state = CONNECTING;
         result = -EAGAIN;
     } else if (result == -EAGAIN && op->kind == FIBRIL__OP_CONNECT) {
-        return over(op, result); /* a full UNIX backlog tells nobody when there is room */
+        return fibril__op_over(op, result); /* a full UNIX backlog tells nobody when there is room
+                                             */
     }
-    return result == -EAGAIN ? wait_for_edge(p, r, list, op) : over(op, result);
+    return result == -EAGAIN ? wait_for_edge(p, r, list, op) : fibril__op_over(op, result);
 }
 
 static bool forget_list(struct epoll_poller *p, struct fibril__list *list)
 {
     bool any = false;
     for (struct fibril__link *link; (link = fibril__list_first(list)) != NULL; any = true) {
-        finish(p, op_of(link), -EBADF);
+        finish(p, fibril__op_of(link), -EBADF);
     }
     return any;
 }
@@ -265,14 +256,14 @@ static int start_forget(struct epoll_poller *p, struct fibril__op *op)
 {
     struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
     if (!r) {
-        return over(op, 0);
+        return fibril__op_over(op, 0);
     }
     bool any = forget_list(p, &r->readers);
     any |= forget_list(p, &r->writers);
     any |= forget_list(p, &r->watchers);
     fibril__fd_record_reset(r);
     if (!any) {
-        return over(op, 0);
+        return fibril__op_over(op, 0);
     }
     p->base.pending++;
     finish(p, op, 0);
@@ -285,14 +276,15 @@ static int epoll_start(struct fibril__poller *base, struct fibril__op *op)
     op->poller_state = 0;
     op->link = (struct fibril__link){NULL, NULL};
     if (UNLIKELY(op->kind >= FIBRIL__OP_PREAD)) {
-        return op->kind == FIBRIL__OP_FORGET ? start_forget(p, op) : over(op, -EOPNOTSUPP);
+        return op->kind == FIBRIL__OP_FORGET ? start_forget(p, op)
+                                             : fibril__op_over(op, -EOPNOTSUPP);
     }
     if (UNLIKELY(op->fd < 0)) {
-        return over(op, -EBADF);
+        return fibril__op_over(op, -EBADF);
     }
     struct fibril__fd_record *r = fibril__fd_table_get(&p->table, op->fd);
     if (UNLIKELY(!r)) {
-        return over(op, -ENOMEM);
+        return fibril__op_over(op, -ENOMEM);
     }
     if (op->kind == FIBRIL__OP_POLL) {
         return start_poll(p, r, op);
@@ -308,20 +300,11 @@ static int epoll_cancel(struct fibril__poller *base, struct fibril__op *op)
     }
     fibril__link_remove(&op->link);
     p->base.pending--;
-    return over(op, -ECANCELED);
+    return fibril__op_over(op, -ECANCELED);
 }
 
 /* ---- the wait -----------------------------------------------------------------------------------
  */
-
-static int64_t time_left(int64_t deadline_ns)
-{
-    if (deadline_ns == INT64_MAX) {
-        return INT64_MAX;
-    }
-    int64_t left = deadline_ns <= 0 ? 0 : deadline_ns - fibril__clock_now();
-    return left > 0 ? left : 0;
-}
 
 static int wait_ms(struct epoll_poller *p, int64_t left_ns)
 {
@@ -357,28 +340,11 @@ static void look(struct epoll_poller *p, int64_t left_ns)
     }
 }
 
-static int call_done(struct epoll_poller *p)
-{
-    /* What done starts and ends at once is for the next time, so that this loop is bounded. */
-    const struct fibril__link *last = p->finished.head.prev;
-    struct fibril__link *link;
-    int n = 0;
-    while ((link = fibril__list_pop(&p->finished)) != NULL) {
-        p->base.pending--;
-        n++;
-        op_of(link)->done(op_of(link));
-        if (link == last) {
-            break;
-        }
-    }
-    return n;
-}
-
 static int epoll_poller_wait(struct fibril__poller *base, int64_t deadline_ns)
 {
     struct epoll_poller *p = self_of(base);
     bool woken = false;
-    int64_t left_ns = fibril__list_empty(&p->finished) ? time_left(deadline_ns) : 0;
+    int64_t left_ns = fibril__list_empty(&p->finished) ? fibril__time_left(deadline_ns) : 0;
     for (;;) {
         if (left_ns == 0) {
             woken |= fibril__wakeup_taken(&p->wakeup);
@@ -391,9 +357,9 @@ static int epoll_poller_wait(struct fibril__poller *base, int64_t deadline_ns)
             look(p, 0);
         }
         if (!fibril__list_empty(&p->finished) || woken || left_ns == 0) {
-            return call_done(p);
+            return fibril__finished_call(&p->base, &p->finished);
         }
-        left_ns = time_left(deadline_ns);
+        left_ns = fibril__time_left(deadline_ns);
     }
 }
 

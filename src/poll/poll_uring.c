@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "poll/attempt.h"
 #include "poll/fd_table.h"
+#include "poll/finished.h"
 #include "poll/uring.h"
 #include "poll/uring_prep.h"
 #include "poll/wakeup.h"
@@ -66,17 +67,6 @@ struct uring_poller {
 static inline struct uring_poller *self_of(struct fibril__poller *p)
 {
     return CONTAINER_OF(p, struct uring_poller, base);
-}
-
-static inline struct fibril__op *op_of(struct fibril__link *link)
-{
-    return CONTAINER_OF(link, struct fibril__op, link);
-}
-
-static int over(struct fibril__op *op, int64_t result)
-{
-    op->result = result;
-    return 1;
 }
 
 static inline void set_state(struct fibril__op *op, enum state state)
@@ -210,14 +200,14 @@ static int begin(struct uring_poller *p, struct fibril__fd_record *r, struct fib
     if (UNLIKELY(is_plain(op) && r->kind == FIBRIL__KIND_UNKNOWN && op->kind < FIBRIL__OP_READV)) {
         int rc = fibril__fd_classify(r, op->fd);
         if (rc < 0) {
-            return over(op, rc);
+            return fibril__op_over(op, rc);
         }
     }
     if (try_first(r, op)) {
         int64_t result = fibril__attempt(r, op);
         learn(r, op, result);
         if (result != -EAGAIN) {
-            return over(op, result);
+            return fibril__op_over(op, result);
         }
     }
     int rc;
@@ -226,7 +216,7 @@ static int begin(struct uring_poller *p, struct fibril__fd_record *r, struct fib
     } else {
         rc = wait_to_read(p, r, op);
     }
-    return rc < 0 ? over(op, -ENOMEM) : 0;
+    return rc < 0 ? fibril__op_over(op, -ENOMEM) : 0;
 }
 
 static void finish(struct uring_poller *p, struct fibril__op *op, int64_t result)
@@ -242,11 +232,11 @@ static void begin_next(struct uring_poller *p, struct fibril__fd_record *r,
                        struct fibril__list *list)
 {
     struct fibril__link *first;
-    while ((first = fibril__list_first(list)) != NULL && !is_in_ring(op_of(first))) {
-        if (begin(p, r, op_of(first)) == 0) {
+    while ((first = fibril__list_first(list)) != NULL && !is_in_ring(fibril__op_of(first))) {
+        if (begin(p, r, fibril__op_of(first)) == 0) {
             return;
         }
-        finish(p, op_of(first), op_of(first)->result);
+        finish(p, fibril__op_of(first), fibril__op_of(first)->result);
     }
 }
 
@@ -270,11 +260,11 @@ static bool is_idle(const struct fibril__fd_record *r)
 static void settle_forget(struct uring_poller *p, struct fibril__fd_record *r)
 {
     struct fibril__link *first = fibril__list_first(&r->watchers);
-    if (!is_idle(r) || (first && op_of(first)->kind != FIBRIL__OP_FORGET)) {
+    if (!is_idle(r) || (first && fibril__op_of(first)->kind != FIBRIL__OP_FORGET)) {
         return;
     }
     while ((first = fibril__list_first(&r->watchers)) != NULL) {
-        finish(p, op_of(first), 0);
+        finish(p, fibril__op_of(first), 0);
     }
     fibril__fd_record_reset(r);
 }
@@ -361,7 +351,7 @@ static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *c
     if (UNLIKELY(cqe->res < 0)) {
         struct fibril__link *first = fibril__list_first(&r->readers);
         if (first && cqe->res != -EINTR && cqe->res != -EAGAIN) {
-            finish(p, op_of(first), cqe->res);
+            finish(p, fibril__op_of(first), cqe->res);
         }
     } else {
         r->flags |= FIBRIL__FD_READABLE;
@@ -407,7 +397,7 @@ static int start_ordered(struct uring_poller *p, struct fibril__fd_record *r, st
     if (UNLIKELY(fibril__op_is_empty(op))) {
         int64_t result = fibril__attempt(r, op);
         if (result != -EAGAIN) {
-            return over(op, result);
+            return fibril__op_over(op, result);
         }
     }
     set_state(op, QUEUED);
@@ -438,7 +428,7 @@ static void forget_list(struct uring_poller *p, struct fibril__list *list)
 {
     struct fibril__link *link = list->head.next;
     while (link != &list->head) {
-        struct fibril__op *op = op_of(link);
+        struct fibril__op *op = fibril__op_of(link);
         link = link->next;
         if (op->kind == FIBRIL__OP_FORGET) {
             continue;
@@ -456,11 +446,11 @@ static int start_forget(struct uring_poller *p, struct fibril__op *op)
 {
     struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
     if (!r) {
-        return over(op, 0);
+        return fibril__op_over(op, 0);
     }
     if (is_idle(r) && fibril__list_empty(&r->watchers)) {
         fibril__fd_record_reset(r);
-        return over(op, 0);
+        return fibril__op_over(op, 0);
     }
     if (has(r, FIBRIL__FD_ARMED) && !r->forgetting) {
         cancel_in_ring(p, (uint64_t)(uint32_t)op->fd << DATA_SHIFT | DATA_EDGE);
@@ -479,7 +469,7 @@ static int start_forget(struct uring_poller *p, struct fibril__op *op)
 static int start_free(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
     if (ring(p, r, op, RINGING) < 0) {
-        return over(op, -ENOMEM);
+        return fibril__op_over(op, -ENOMEM);
     }
     if (r) {
         return enlist(p, r, op);
@@ -497,14 +487,15 @@ static int uring_start(struct fibril__poller *base, struct fibril__op *op)
         return start_forget(p, op);
     }
     if (UNLIKELY(op->fd < 0)) { /* the directory of OPENAT2 may be AT_FDCWD */
-        return op->kind == FIBRIL__OP_OPENAT2 ? start_free(p, NULL, op) : over(op, -EBADF);
+        return op->kind == FIBRIL__OP_OPENAT2 ? start_free(p, NULL, op)
+                                              : fibril__op_over(op, -EBADF);
     }
     struct fibril__fd_record *r = fibril__fd_table_get(&p->table, op->fd);
     if (UNLIKELY(!r)) {
-        return over(op, -ENOMEM);
+        return fibril__op_over(op, -ENOMEM);
     }
     if (UNLIKELY(r->forgetting)) {
-        return over(op, -EBADF);
+        return fibril__op_over(op, -EBADF);
     }
     return is_ordered(op) ? start_ordered(p, r, op) : start_free(p, r, op);
 }
@@ -539,7 +530,7 @@ static int uring_cancel(struct fibril__poller *base, struct fibril__op *op)
     if (list && list != &r->watchers && was_first) {
         begin_next(p, r, list);
     }
-    return over(op, -ECANCELED);
+    return fibril__op_over(op, -ECANCELED);
 }
 
 /* ---- the wait -----------------------------------------------------------------------------------
@@ -554,15 +545,6 @@ static void arm_wake(struct uring_poller *p)
         sqe->user_data = DATA_WAKE;
         p->wake_armed = true;
     }
-}
-
-static int64_t time_left(int64_t deadline_ns)
-{
-    if (deadline_ns == INT64_MAX) {
-        return FIBRIL__TIMEOUT_FOREVER;
-    }
-    int64_t left = deadline_ns <= 0 ? 0 : deadline_ns - fibril__clock_now();
-    return left > 0 ? left : 0;
 }
 
 static void enter(struct uring_poller *p, int64_t left_ns)
@@ -584,29 +566,12 @@ static void look(struct uring_poller *p, int64_t left_ns)
     }
 }
 
-static int call_done(struct uring_poller *p)
-{
-    /* What done starts and ends at once is for the next time, so that this loop is bounded. */
-    const struct fibril__link *last = p->finished.head.prev;
-    struct fibril__link *link;
-    int n = 0;
-    while ((link = fibril__list_pop(&p->finished)) != NULL) {
-        p->base.pending--;
-        n++;
-        op_of(link)->done(op_of(link));
-        if (link == last) {
-            break;
-        }
-    }
-    return n;
-}
-
 static int uring_wait(struct fibril__poller *base, int64_t deadline_ns)
 {
     struct uring_poller *p = self_of(base);
     bool woken = false;
     bool ready = !fibril__list_empty(&p->finished) || fibril__uring_peek(&p->ring);
-    int64_t left_ns = ready ? 0 : time_left(deadline_ns);
+    int64_t left_ns = ready ? 0 : fibril__time_left(deadline_ns);
     for (;;) {
         if (UNLIKELY(!p->wake_armed)) {
             arm_wake(p);
@@ -622,9 +587,9 @@ static int uring_wait(struct fibril__poller *base, int64_t deadline_ns)
             look(p, 0);
         }
         if (!fibril__list_empty(&p->finished) || woken || left_ns == 0) {
-            return call_done(p);
+            return fibril__finished_call(&p->base, &p->finished);
         }
-        left_ns = time_left(deadline_ns);
+        left_ns = fibril__time_left(deadline_ns);
     }
 }
 
