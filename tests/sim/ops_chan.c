@@ -50,6 +50,12 @@ static void arrived(struct player *self, int c, const struct elem *e)
     }
 }
 
+/* Nobody waits for a closed channel. */
+static bool closed_long(int c, const struct step *step)
+{
+    return world.chans[c].closed && was_missed(step, world.chans[c].closed_ns);
+}
+
 static void send(struct player *self, int c)
 {
     struct elem e;
@@ -59,6 +65,7 @@ static void send(struct player *self, int c)
     struct step step = step_wait(self, "send", c);
     int rc = step_end(&step, fibril_chan_send(world.chans[c].chan, &e, step.deadline_ns));
     CHECK(rc == 0 || rc == -EPIPE || rc == -ETIMEDOUT || rc == -ECANCELED);
+    CHECK(rc != -ETIMEDOUT || !closed_long(c, &step));
     sent(self, c, &e, rc);
 }
 
@@ -69,6 +76,7 @@ static void recv(struct player *self, int c)
     int rc = step_end(&step, fibril_chan_recv(world.chans[c].chan, &e, step.deadline_ns));
     CHECK(rc == 0 || rc == -ETIMEDOUT || rc == -ECANCELED ||
           (rc == -EPIPE && world.chans[c].closed));
+    CHECK(rc != -ETIMEDOUT || !closed_long(c, &step));
     if (rc == 0) {
         arrived(self, c, &e);
     }
@@ -99,6 +107,7 @@ static void close_chan(struct player *self, int c)
     struct step step = step_begin(self, "close", c);
     bool was = world.chans[c].closed;
     world.chans[c].closed = true;
+    world.chans[c].closed_ns = was ? world.chans[c].closed_ns : fibril_now();
     int rc = step_end(&step, fibril_chan_close(world.chans[c].chan));
     CHECK(rc == (was ? -EPIPE : 0));
 }
@@ -145,6 +154,7 @@ void play_select(struct player *self)
     for (unsigned i = 0; i < n; i++) {
         bool won = (int)i == rc;
         CHECK(!won || cases[i].chan);
+        CHECK(rc != -ETIMEDOUT || !cases[i].chan || !closed_long(chans[i], &step));
         CHECK(!won || cases[i].result == 0 ||
               (cases[i].result == -EPIPE && world.chans[chans[i]].closed));
         if (cases[i].op == FIBRIL_CASE_SEND) {

@@ -98,6 +98,7 @@ static void join(struct player *self)
         p->handle = NULL;
     } else {
         CHECK(result == -12345);
+        CHECK(rc != -ETIMEDOUT || !p->ended || !was_missed(&step, p->ended_ns));
     }
 }
 
@@ -133,6 +134,10 @@ static void scope(struct player *self)
     if (choose(5) == 0) {
         fibril_scope_cancel(g->scope);
         cancel_group(g);
+        struct player *late = player_new(g);
+        if (late) {
+            late->cancelled = late->born_cancelled = true; /* those spawned later included */
+        }
     }
     struct step step = step_wait(self, "scope close", g->alive);
     g->deadline_ns = step.deadline_ns;

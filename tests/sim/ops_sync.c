@@ -48,6 +48,8 @@ static void lock(struct player *self, int i)
     CHECK(rc == 0 || rc == -ETIMEDOUT || rc == -ECANCELED);
     if (rc == 0) {
         lock_taken(self, i);
+    } else if (rc == -ETIMEDOUT && !fibril_mutex_owner(l->mutex)) {
+        CHECK(!was_missed(&step, l->unlocked_ns)); /* it was to be handed to who waits */
     }
 }
 
@@ -56,6 +58,7 @@ static void unlock(struct player *self, int i)
     struct lock *l = &world.locks[i];
     CHECK(l->owner == self->index);
     l->owner = -1;
+    l->unlocked_ns = fibril_now();
     self->owns[i] = false;
     CHECK(fibril_mutex_unlock(l->mutex) == 0);
 }
@@ -66,6 +69,7 @@ static void wait_cond(struct player *self, int i)
     struct step step = step_wait(self, "cond wait", i);
     unsigned signals = l->signals;
     l->owner = -1;
+    l->unlocked_ns = fibril_now();
     self->owns[i] = false;
     int rc = step_end(&step, fibril_cond_wait(l->cond, l->mutex, step.deadline_ns));
     CHECK(rc == 0 || rc == -ETIMEDOUT || rc == -ECANCELED);
@@ -116,6 +120,7 @@ static void play_rwlock(struct player *self)
     if (self->holds) {
         s->readers -= self->holds == 1;
         s->writer = self->holds == 2 ? -1 : s->writer;
+        s->unlocked_ns = fibril_now();
         self->holds = 0;
         CHECK(fibril_rwlock_unlock(s->lock) == 0);
         return;
@@ -130,6 +135,8 @@ static void play_rwlock(struct player *self)
         s->readers += !writes;
         s->writer = writes ? self->index : -1;
         self->holds = writes ? 2 : 1;
+    } else if (rc == -ETIMEDOUT && s->writer == -1 && s->readers == 0) {
+        CHECK(!was_missed(&step, s->unlocked_ns));
     }
 }
 
@@ -155,6 +162,7 @@ static void play_event(struct player *self)
     unsigned what = choose(4);
     if (what == 0) {
         world.event_sets++;
+        world.event_set_ns = fibril_now();
         world.event_is_set = true;
         fibril_event_set(world.event);
     } else if (what == 1) {
@@ -168,6 +176,8 @@ static void play_event(struct player *self)
         int rc = step_end(&step, fibril_event_wait(world.event, step.deadline_ns));
         CHECK(rc == 0 || rc == -ETIMEDOUT || rc == -ECANCELED);
         CHECK(rc != 0 || was || world.event_sets > sets);
+        CHECK(rc != -ETIMEDOUT || world.event_sets == sets ||
+              !was_missed(&step, world.event_set_ns));
     }
 }
 

@@ -103,6 +103,12 @@ int step_end(struct step *step, int rc)
     return rc;
 }
 
+bool was_missed(const struct step *step, int64_t at_ns)
+{
+    const int64_t slack_ns = 1000000; /* whoever was made ready has run by then */
+    return at_ns < step->deadline_ns - slack_ns;
+}
+
 /* ---- players --------------------------------------------------------------------------------- */
 
 struct player *player_new(struct group *group)
@@ -161,6 +167,7 @@ static __attribute__((noinline)) void play_deep(struct player *self, unsigned de
 int player_main(void *arg)
 {
     struct player *self = arg;
+    CHECK(fibril_cancelled() || !self->born_cancelled);
     while (self->operations-- > 0 && !used_up()) {
         play_deep(self, choose(12));
     }
@@ -170,6 +177,7 @@ int player_main(void *arg)
     }
     sync_leave(self);
     self->ended = true;
+    self->ended_ns = fibril_now();
     self->result = self->group && choose(4) == 0 ? -ENODATA - (int)choose(3) : (int)choose(1000);
     if (self->group) {
         scope_end(self, self->result);

@@ -26,6 +26,7 @@ struct chan {
     struct fibril_chan *chan;
     size_t words; /* of an element */
     bool closed;
+    int64_t closed_ns;
     uint8_t fate[PLAYERS][SENDS];
 };
 
@@ -35,6 +36,7 @@ struct lock {
     int queue[QUEUE]; /* players that wait, first come first; those overtaken are skipped */
     int queued;
     bool overtaken[PLAYERS]; /* somebody behind has the lock: this wait can only fail */
+    int64_t unlocked_ns;
     struct fibril_cond *cond;
     unsigned signals;
 };
@@ -47,6 +49,7 @@ struct sem {
 struct shared { /* rwlock */
     struct fibril_rwlock *lock;
     int readers, writer;
+    int64_t unlocked_ns;
 };
 
 struct group {
@@ -61,9 +64,11 @@ struct group {
 struct player {
     int index;
     struct fibril *handle; /* NULL: none, or joined */
-    bool ended, claimed;   /* claimed: somebody joins it */
+    int64_t ended_ns;
+    bool ended, claimed; /* claimed: somebody joins it */
     int result;
-    bool cancelled; /* surely */
+    bool born_cancelled; /* into a scope that had been */
+    bool cancelled;      /* surely */
     int shield;
     int operations;      /* still to do */
     struct group *group; /* the scope it is in, or NULL */
@@ -90,6 +95,7 @@ struct world {
     struct group groups[PLAYERS]; /* not with their owners: others look at them, and stacks move */
     int group_count;
     unsigned event_sets;
+    int64_t event_set_ns;
     bool event_is_set;
 };
 
@@ -120,6 +126,10 @@ struct step step_begin(struct player *self, const char *what, int object);
 struct step step_wait(struct player *self, const char *what, int object);
 /* Checks a result against what is allowed to any wait and returns it. */
 int step_end(struct step *step, int rc);
+
+/* Whether a wait that timed out should have been ended by what happened at at_ns: clearly before
+ * its deadline. */
+bool was_missed(const struct step *step, int64_t at_ns);
 
 /* Starts a player, NULL when there are enough; in a scope if group is given. */
 struct player *player_new(struct group *group);
