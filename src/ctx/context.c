@@ -85,35 +85,42 @@ void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*en
         .run_bytes = run_bytes, .entry = entry, .overflowed = overflowed};
 }
 
-/* One mapping: guard, run stack, guard, the stack for copying. Frames of the copying lie above the run stack so that an
- * overflow of the run stack cannot reach them. */
-static int map_run_stack(struct fibril__machine *m) {
+static size_t mapping_bytes(const struct fibril__machine *m, size_t page) {
+    return FIBRIL__RUN_STACKS * (page + m->run_bytes) + page + VIA_BYTES;
+}
+
+/* One mapping: a guard and a run stack, again and again, a guard, and the stack for copying, which an overflow of a run stack
+ * cannot reach. */
+static int map_run_stacks(struct fibril__machine *m) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t bytes = page + m->run_bytes + page + VIA_BYTES;
     if (fibril__alloc_refuse()) {
         return -1;
     }
-    char *p = mmap(/* addr= */ NULL, bytes, PROT_READ | PROT_WRITE,
+    char *p = mmap(/* addr= */ NULL, mapping_bytes(m, page), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (p == MAP_FAILED) {
         return -1;
     }
-    mprotect(p, page, PROT_NONE);
-    mprotect(p + page + m->run_bytes, page, PROT_NONE);
-    m->run_low = p + page;
-    m->run_top = m->run_low + m->run_bytes;
-    m->via_top = m->run_top + page + VIA_BYTES;
+    m->mapping = p;
+    for (unsigned i = 0; i < FIBRIL__RUN_STACKS; i++, p += page + m->run_bytes) {
+        mprotect(p, page, PROT_NONE);
+        m->runs[i].low = p + page;
+        m->runs[i].top = p + page + m->run_bytes;
 #ifdef FIBRIL_HAVE_VALGRIND
-    (void)VALGRIND_STACK_REGISTER(m->run_low, m->run_top);
-    (void)VALGRIND_STACK_REGISTER(m->run_top + page, m->via_top);
+        (void)VALGRIND_STACK_REGISTER(m->runs[i].low, m->runs[i].top);
+#endif
+    }
+    mprotect(p, page, PROT_NONE);
+    m->via_top = p + page + VIA_BYTES;
+#ifdef FIBRIL_HAVE_VALGRIND
+    (void)VALGRIND_STACK_REGISTER(p + page, m->via_top);
 #endif
     return 0;
 }
 
 void fibril__machine_fini(struct fibril__machine *m) {
-    if (m->run_low) {
-        size_t page = (size_t)sysconf(_SC_PAGESIZE);
-        munmap(m->run_low - page, page + m->run_bytes + page + VIA_BYTES);
+    if (m->mapping) {
+        munmap(m->mapping, mapping_bytes(m, (size_t)sysconf(_SC_PAGESIZE)));
     }
     fibril__copies_fini(&m->copies);
     *m = (struct fibril__machine){0};
@@ -146,11 +153,12 @@ void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, v
 }
 
 int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c) {
-    if (!m->run_low && map_run_stack(m) != 0) {
+    if (!m->mapping && map_run_stacks(m) != 0) {
         return -1;
     }
-    *c = (struct fibril__context){.policy = FIBRIL__COPIED};
-    asan_bounds(c, m->run_low, m->run_bytes);
+    uint8_t run = (uint8_t)(m->next_run++ % FIBRIL__RUN_STACKS);
+    *c = (struct fibril__context){.policy = FIBRIL__COPIED, .log2 = run};
+    asan_bounds(c, m->runs[run].low, m->run_bytes);
     tsan_create(c);
     return 0;
 }
@@ -163,8 +171,8 @@ void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c)
 }
 
 void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) {
-    if (m->resident == c) {
-        m->resident = NULL;
+    if (c->policy == FIBRIL__COPIED && m->runs[c->log2].resident == c) {
+        m->runs[c->log2].resident = NULL;
     }
     if (c->saved) {
         fibril__copy_give(&m->copies, c->saved, c->saved_bytes);
@@ -183,14 +191,15 @@ NO_ASAN static NOINLINE
 static ALWAYS_INLINE
 #endif
     void copy_grains(void *to, const void *from, size_t bytes) {
-    const grain *f = from, *end = f + bytes / sizeof(grain);
-    for (grain *t = to; f < end; f += 2, t += 2) {
-        grain a = f[0];
-        if (f + 1 < end) {
-            grain b = f[1];
-            t[1] = b;
-        }
-        t[0] = a;
+    grain *t = to;
+    const grain *f = from;
+    size_t n = bytes / sizeof(grain);
+    for (; n >= 4; n -= 4, t += 4, f += 4) {
+        grain a = f[0], b = f[1], c = f[2], d = f[3];
+        t[0] = a, t[1] = b, t[2] = c, t[3] = d;
+    }
+    for (; n > 0; n--) {
+        *t++ = *f++;
     }
 }
 
@@ -220,20 +229,24 @@ bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__cont
         }
         return true;
     }
-    size_t live = (size_t)(m->run_top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
-    FIBRIL_ASSERT(sp > m->run_low && sp <= m->run_top);
+    const struct fibril__run_stack *run = &m->runs[c->log2];
+    size_t live = (size_t)(run->top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
+    FIBRIL_ASSERT(sp > run->low && sp <= run->top);
     return resize_piece(m, c, live);
 }
 
+static char *live_low(const struct fibril__context *c) {
+    return (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+}
+
 /* Moves the resident's live bytes into its piece. */
-static void evict(struct fibril__machine *m) {
-    struct fibril__context *c = m->resident;
-    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
-    size_t live = (size_t)(m->run_top - low);
+static void evict(struct fibril__machine *m, const struct fibril__run_stack *run) {
+    struct fibril__context *c = run->resident;
+    size_t live = (size_t)(run->top - live_low(c));
     if (UNLIKELY(live > c->saved_bytes) && !resize_piece(m, c, live)) {
         fibril__panic("no memory to park a copied stack, and its reserve was too small");
     }
-    copy_grains((char *)c->saved, low, live);
+    copy_grains((char *)c->saved, live_low(c), live);
     uint32_t grains = (uint32_t)(live / FIBRIL__COPY_GRAIN);
     if (grains > c->high_water) {
         c->high_water = grains < UINT16_MAX ? (uint16_t)grains : UINT16_MAX;
@@ -243,32 +256,35 @@ static void evict(struct fibril__machine *m) {
 void *fibril__context_move_in(void *arg) {
     struct fibril__machine *m = arg;
     struct fibril__context *c = m->incoming;
-    if (m->resident) {
-        evict(m);
+    struct fibril__run_stack *run = &m->runs[c->log2];
+    if (run->resident) {
+        evict(m, run);
     }
-    m->resident = c;
+    run->resident = c;
 #if FIBRIL_ASAN
-    __asan_unpoison_memory_region(m->run_low, m->run_bytes);
+    __asan_unpoison_memory_region(run->low, m->run_bytes);
 #endif
     if (!c->sp) {
-        return fibril__arch_make(m->run_top, m->entry, c);
+        return fibril__arch_make(run->top, m->entry, c);
     }
-    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
+    char *low = live_low(c);
 #ifdef FIBRIL_HAVE_VALGRIND
     /* What the last one popped may not be written, memcheck thinks. */
-    (void)VALGRIND_MAKE_MEM_UNDEFINED(low, m->run_top - low);
+    (void)VALGRIND_MAKE_MEM_UNDEFINED(low, run->top - low);
 #endif
-    copy_grains(low, c->saved, (size_t)(m->run_top - low));
+    copy_grains(low, c->saved, (size_t)(run->top - low));
     return c->sp;
 }
 
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p) {
-    char *at = p;
-    if (c->policy != FIBRIL__COPIED || m->resident == c || at >= m->run_top || at < (char *)c->sp) {
+    if (fibril__context_in_place(m, c)) {
         return p;
     }
-    char *low = (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
-    return (char *)c->saved + (at - low);
+    char *at = p;
+    if (at >= m->runs[c->log2].top || at < (char *)c->sp) {
+        return p;
+    }
+    return (char *)c->saved + (at - live_low(c));
 }
 
 /* ---- switching ---- */
@@ -335,7 +351,7 @@ static bool room_for_visit(const struct fibril__machine *m, const struct fibril_
         return sp != NULL;
     }
     if (c->policy == FIBRIL__COPIED) {
-        return sp - m->run_low > VISIT_ROOM;
+        return sp - m->runs[c->log2].low > VISIT_ROOM;
     }
     size_t offset = (uintptr_t)sp & (((uintptr_t)1 << c->log2) - 1);
     return offset > VISIT_ROOM;

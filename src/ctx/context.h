@@ -3,11 +3,11 @@
  * Contexts: a stack and where its execution stopped. The only caller of the machine switch and the only home of the
  * sanitizer hooks (context.c).
  *
- * Own stack: the context keeps its stack as long as it lives. Copied stack: all contexts of that kind run on the loop's one
- * run stack, at the same addresses each time. The last one to run stays there (it is the resident) until another needs the
- * place; then its live bytes, from its stack pointer up, are copied to a piece of exactly that size. So two that do not alternate cost
- * nothing, and a parked one costs its live bytes. The piece is reserved before the context parks, because a switch
- * cannot fail.
+ * Own stack: the context keeps its stack as long as it lives. Copied stack: a context is bound to one of the loop's few
+ * run stacks and always runs there, at the same addresses. The last one to run on it stays there (it is the resident) until
+ * another needs the place; then its live bytes, from its stack pointer up, are copied to a piece of exactly that
+ * size. So a few that alternate are not copied at all, as new ones go to the run stacks in turn, and a parked one costs its
+ * live bytes. The piece is reserved before the context parks, because a switch cannot fail.
  */
 #ifndef FIBRIL_CTX_CONTEXT_H
 #define FIBRIL_CTX_CONTEXT_H
@@ -33,7 +33,7 @@ struct fibril__context {
     uint32_t saved_bytes; /* size of that piece */
     uint16_t high_water; /* copied: most live bytes so far, in grains of 16 (saturates) */
     uint8_t policy;
-    uint8_t log2;        /* own: size of the stack slot */
+    uint8_t log2;        /* own: size of the stack slot; copied: number of its run stack */
 #if FIBRIL_ASAN
     void *asan_fake;     /* ASan's fake stack while it is not running */
     const void *low;     /* bounds of the stack, for ASan */
@@ -44,11 +44,19 @@ struct fibril__context {
 #endif
 };
 
+enum { FIBRIL__RUN_STACKS = 8 };
+
+struct fibril__run_stack {
+    struct fibril__context *resident; /* whose bytes are on it, or NULL */
+    char *low, *top;                  /* without its guard */
+};
+
 /* What the contexts of one loop share. */
 struct fibril__machine {
-    struct fibril__context *resident; /* whose bytes are on the run stack, or NULL */
-    char *run_low, *run_top;          /* the run stack without its guard; NULL until first needed */
-    size_t run_bytes;
+    struct fibril__run_stack runs[FIBRIL__RUN_STACKS];
+    unsigned next_run;                /* where the next new context goes */
+    size_t run_bytes;                 /* of each */
+    char *mapping;                    /* what all of them were mapped as; NULL until first needed */
     char *via_top;                    /* a small stack on which copying runs */
     struct fibril__copies copies;
     struct fibril__context *incoming; /* for the copying */
@@ -115,7 +123,7 @@ void *fibril__context_move_in(void *arg);
 
 static inline bool fibril__context_in_place(const struct fibril__machine *m,
                                             const struct fibril__context *c) {
-    return c->policy != FIBRIL__COPIED || m->resident == c;
+    return c->policy != FIBRIL__COPIED || m->runs[c->log2].resident == c;
 }
 
 static ALWAYS_INLINE void fibril__context_jump(struct fibril__machine *m, void **ret_sp,

@@ -44,9 +44,11 @@ static struct fibril *owner_of_guard(const char *address) {
     if (!loop) {
         return NULL;
     }
-    const char *run_low = loop->machine.run_low;
-    if (run_low && address < run_low && address >= run_low - page) {
-        return loop->current;
+    for (unsigned i = 0; loop->machine.mapping && i < FIBRIL__RUN_STACKS; i++) {
+        const char *low = loop->machine.runs[i].low;
+        if (address < low && address >= low - page) {
+            return loop->current;
+        }
     }
     const struct fibril__region *r = fibril__region_of(address);
     if (!r || !r->stacks) {

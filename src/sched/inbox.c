@@ -11,9 +11,13 @@ static struct fibril__link *link_of(uintptr_t word) {
     return (struct fibril__link *)(word & ~(uintptr_t)READY_BIT);
 }
 
-/* Push is sequentially consistent, as is the loop's store of `asleep` before it looks here once more: one of the two
+/* Once pushed, a message may run and end the loop while its sender is still about to wake it: so senders are counted, and
+ * the loop's memory stays until they are through.
+ *
+ * Push is sequentially consistent, as is the loop's store of `asleep` before it looks here once more: one of the two
  * sees the other, so no wake-up is lost. */
 static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t bit) {
+    atomic_fetch_add(&loop->senders, 1);
     uintptr_t word = (uintptr_t)link | bit;
     uintptr_t head = atomic_load_explicit(&loop->inbox.head, memory_order_relaxed);
     do {
@@ -21,6 +25,13 @@ static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t 
     } while (!atomic_compare_exchange_weak(&loop->inbox.head, &head, word));
     if (atomic_load(&loop->asleep)) {
         loop->poller->ops->wake(loop->poller);
+    }
+    atomic_fetch_sub(&loop->senders, 1);
+}
+
+void fibril__inbox_fini(struct fibril_loop *loop) {
+    while (atomic_load(&loop->senders) > 0) {
+        cpu_relax();
     }
 }
 

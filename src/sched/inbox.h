@@ -30,6 +30,9 @@ void fibril__loop_send(struct fibril_loop *loop, struct fibril__message *m);
 /* Makes f, which is in no list, ready on its loop, which is another one. Any OS thread. */
 void fibril__loop_send_ready(struct fibril *f);
 
+/* Waits until nobody is in the middle of sending to the loop, which is in no table any more. */
+void fibril__inbox_fini(struct fibril_loop *loop);
+
 /* Runs and readies all that has come. Returns whether there was anything. On the loop itself. */
 bool fibril__inbox_drain(struct fibril_loop *loop);
 

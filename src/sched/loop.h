@@ -53,6 +53,7 @@ struct fibril_loop {
     struct fibril__inbox inbox;
     _Atomic bool asleep;                 /* in the poller without a deadline of zero: senders must wake it */
 
+    _Atomic unsigned senders;            /* OS threads in the middle of sending to the inbox */
     _Atomic uint64_t sleeps;             /* how often `asleep` was set */
     uint64_t alive;                      /* fibrils that are not daemons, the main one excluded */
     uint64_t daemons;

@@ -308,6 +308,7 @@ int fibril_loop_detach(void) {
     fibril__inbox_drain(loop);
     fibril__debug_loop_ending(loop);
     leave_table(loop);
+    fibril__inbox_fini(loop);
     fibril__loop = NULL;
     free_loop(loop);
     return rc;
