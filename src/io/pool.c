@@ -259,7 +259,9 @@ static int park_call(struct call *c, int64_t deadline_ns)
     int rc = fibril__pool_submit(&c->job);
     if (rc == 0) {
         loop->outside++; /* or the loop would take the wait for a deadlock */
+        loop->poller->owed++;
         rc = (int)fibril__park(&kind_offload, c, deadline_ns);
+        loop->poller->owed--;
         loop->outside--;
     }
     return rc;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const int64_t SECOND = 1000000000, HOUR = INT64_C(3600000000000);
 
@@ -361,6 +362,36 @@ TEST(time_passes_for_those_who_never_wait)
 {
     struct fibril_opts opts = {.poller = "sim", .seed = 3};
     ASSERT_OK(fibril_run(&opts, spin_beside_a_sleeper, NULL));
+}
+
+static int really_wait(void *arg)
+{
+    struct timespec t = {.tv_nsec = 5000000};
+    nanosleep(&t, NULL);
+    return *(int *)arg;
+}
+
+static int nap(void *arg)
+{
+    (void)arg;
+    return fibril_sleep(HOUR);
+}
+
+static int offload_beside_a_sleeper(void *arg)
+{
+    static int answer = 7;
+    int64_t start = fibril_now();
+    (void)arg;
+    ASSERT_OK(fibril_spawn(nap, NULL, NULL, NULL));
+    ASSERT_EQ(fibril_offload(really_wait, &answer, FIBRIL_FOREVER), 7);
+    ASSERT_LT(fibril_now(), start + SECOND);
+    return 0;
+}
+
+TEST(no_virtual_time_passes_while_an_offloaded_call_runs)
+{
+    struct fibril_opts opts = {.poller = "sim", .seed = 3};
+    ASSERT_OK(fibril_run(&opts, offload_beside_a_sleeper, NULL));
 }
 
 /* ---- deadlock ----------------------------------------------------------------------------------
