@@ -5,9 +5,9 @@ A bench yields one measurement at a time; run.py alternates between its programs
 of {"case", "metric", "value"}. All values are costs: less is better.
 """
 import os
-import subprocess
+import urllib.request
 
-from programs import CORES, HELLO, LOAD_CORE, Missing, Server, h2o, make_site, nginx, pinned, run_for_rows, wrk
+from programs import CORES, LOAD_CORE, Server, h2o, make_site, nginx, run_for_rows, wrk
 
 PEERS = {"boost.context": "boost_context.cc", "boost.fiber": "boost_fiber.cc", "state-threads": "st.c",
          "go": "go_peer.go", "erlang": "erlang_peer.erl"}
@@ -66,8 +66,9 @@ def own_micro(bench, stack, counts=(None,), quick=(None,), more=(), core=None):
     return measure
 
 
-def micro(name, title, ref, peers, targets, counts=(None,), quick=(None,), own_counts=None, **kw):
-    programs = {"fibril-" + s: own_micro(name, s, own_counts or counts, quick) for s in ("own", "copied")}
+def micro(name, title, ref, peers, targets, counts=(None,), quick=(None,), copied_counts=None, **kw):
+    programs = {"fibril-own": own_micro(name, "own", counts, quick),
+                "fibril-copied": own_micro(name, "copied", copied_counts or counts, copied_counts or quick)}
     programs.update({p: peer_micro(p, name, counts, quick) for p in peers})
     return Bench(name, title, ref, programs, targets, **kw)
 
@@ -96,39 +97,41 @@ def echo_programs():
 
 def http_fibril(poller):
     def start(ctx):
-        return Server([ctx.builder.own("http_hello"), "--poller", poller, "--root", os.path.join(ctx.scratch, "www")])
-    return start, "/hello"
+        argv = [ctx.builder.own("http_hello"), "127.0.0.1:0", os.path.join(ctx.scratch, "www")]
+        return Server(argv, env={"FIBRIL_POLLER": poller})
+    return start, "/hello", "/static/4k.txt"
 
 
 HTTP = {
     **{"fibril-" + p: http_fibril(p) for p in POLLERS},
-    "nginx": (lambda ctx: nginx(ctx.builder, ctx.scratch), "/hello"),
-    "h2o": (lambda ctx: h2o(ctx.builder, ctx.scratch), "/hello.txt"),
-    "go": (lambda ctx: Server(ctx.builder.peer_argv(PEERS["go"]) + ["http"]), "/hello"),
+    "nginx": (lambda ctx: nginx(ctx.builder, ctx.scratch), "/hello", "/4k.txt"),
+    "h2o": (lambda ctx: h2o(ctx.builder, ctx.scratch), "/hello.txt", "/4k.txt"),
+    "go": (lambda ctx: Server(ctx.builder.peer_argv(PEERS["go"]) + ["http"]), "/hello", None),
 }
 
 
 def check_answer(server, path, want):
     """The compared servers must give the same body, or nothing is compared."""
-    import urllib.request
     with urllib.request.urlopen("http://127.0.0.1:%d%s" % (server.port, path), timeout=5) as r:
         got = r.read()
     if got != want:
         raise RuntimeError("%s answered %r" % (path, got[:60]))
 
 
-def http(who, cases, path=None, more=lambda ctx: ()):
-    start, hello = HTTP[who]
+def http(who, cases, file=False, more=lambda ctx: ()):
+    start, hello, static = HTTP[who]
+    path = static if file else hello
 
     def measure(ctx):
         rows = []
+        with open(os.path.join(ctx.scratch, "www", "4k.txt" if file else "hello.txt"), "rb") as f:
+            body = f.read()
         for case, connections in cases:
             with start(ctx) as s:
-                url = path or hello
-                with open(os.path.join(ctx.scratch, "www", os.path.basename(path or "hello.txt")), "rb") as f:
-                    check_answer(s, url, f.read())
+                check_answer(s, path, body)
                 before = s.cpu()
-                n = wrk(ctx.builder, "http://127.0.0.1:%d%s" % (s.port, url), connections, ctx.seconds, more(ctx))
+                url = "http://127.0.0.1:%d%s" % (s.port, path)
+                n = wrk(ctx.builder, url, connections, ctx.seconds, more(ctx))
                 rows.append({"case": case, "metric": "us", "value": (s.cpu() - before) * 1e6 / n})
         return rows
     return measure
@@ -145,7 +148,7 @@ def own_targets(cases, limit, refs):
 # ---- 10,000 slow requests ----------------------------------------------------------------------------
 
 def slow(who):
-    start, _ = HTTP[who]
+    start = HTTP[who][0]
 
     def measure(ctx):
         client = ctx.builder.own("slow")
@@ -169,15 +172,17 @@ def all_benches():
     raw = ["boost.context"]
     return [
         micro("switch", "one switch: a yield to the other of two threads", "boost.context", raw + sched,
-              [Target("yield", "fibril-own", 2, "boost.context"), Target("yield", "fibril-copied", 4, "boost.context")]),
+              [Target("yield", "fibril-own", 2, "boost.context"),
+               Target("yield", "fibril-copied", 4, "boost.context")]),
         micro("spawn", "spawn, run and join one thread", "boost.fiber", raw + sched,
               [Target("join", "fibril-own", 0.12, "boost.fiber")]),
         micro("channel", "round trip through two unbuffered channels", "boost.fiber", sched,
-              [Target("round trip", "fibril-own", 0.2, "boost.fiber"), Target("round trip", "fibril-own", 0.25, "go")]),
+              [Target("round trip", "fibril-own", 0.2, "boost.fiber"),
+               Target("round trip", "fibril-own", 0.25, "go")]),
         micro("parked", "memory of a parked thread, page tables counted", "boost.fiber", raw + sched,
               [Target("100000", "fibril-own", 4400), Target("100000", "fibril-copied", 300),
                Target("1000000", "fibril-copied", 400)],
-              counts=(100000,), quick=(100000,), own_counts=(100000, 1000000)),
+              counts=(100000,), quick=(100000,), copied_counts=(100000, 1000000)),
         micro("sleepers", "processor time of one wake-up, 100,000 sleepers", "go", sched,
               [Target("100000", "fibril-own", 0.8, "go")], counts=(100000,), quick=(100000,)),
         Bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "raw-epoll",
@@ -190,7 +195,7 @@ def all_benches():
                    own_targets(["16 deep"], 0.25, ["nginx"]),
                    more=lambda ctx: ("-s", os.path.join(ctx.scratch, "pipeline.lua"))),
         http_bench("static", "a file of 4 KiB, 64 connections", three, [("4 KiB", 64)],
-                   own_targets(["4 KiB"], 0.80, ["nginx", "h2o"]), path="/4k.txt"),
+                   own_targets(["4 KiB"], 0.80, ["nginx", "h2o"]), file=True),
         http_bench("close", "a new connection per request, 64 at a time", hello, [("close", 64)],
                    own_targets(["close"], 1.0, ["nginx"]), more=lambda ctx: ("-H", "Connection: close")),
         Bench("slow", "10,000 requests of one second each, at once, on keep-alive connections", "go",

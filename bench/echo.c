@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The TCP echo server as one writes it with fibril: a fibril per connection, which reads and writes as if
- * it had a thread to block. Held against raw_epoll_echo and raw_uring_echo.
+ * The TCP echo server as one writes it with fibril: a fibril per connection, which reads and writes
+ * as if it had a thread to block. Held against raw_epoll_echo and raw_uring_echo.
  *
  *     echo [--stack own|copied] [--poller NAME]
  */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Load for the echo servers: C connections, each with one message of 64 bytes outstanding, for N seconds.
- * Connecting and a warm-up of 0.3 s are outside of what is counted; so is the server's processor time
- * of that while, which the client reads itself from /proc so that both cover the same window. Latencies go into
- * buckets of an eighth of a power of two: the percentiles are exact to 9 %.
+ * Load for the echo servers: C connections, each with one message of 64 bytes outstanding, for N
+ * seconds. Connecting and a warm-up of 0.3 s are outside of what is counted; so is the server's
+ * processor time of that while, which the client reads itself from /proc so that both cover the
+ * same window. Latencies go into buckets of an eighth of a power of two: the percentiles are exact
+ * to 9 %.
  *
  *     echo_client PORT CONNECTIONS SECONDS PID-OF-SERVER
  */
@@ -63,7 +64,8 @@ static double cpu_of(int pid)
     fclose(f);
     text[n] = 0;
     char *p = strrchr(text, ')');
-    if (!p || sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys) != 2) {
+    if (!p ||
+        sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys) != 2) {
         exit(1);
     }
     return (double)(user + sys) / (double)sysconf(_SC_CLK_TCK);
@@ -124,10 +126,10 @@ static void run_until(int ep, int64_t end)
     struct epoll_event events[256];
 
     while (wall_ns() < end) {
-        int n = epoll_wait(ep, events, 256, 1000);
+        int n = epoll_wait(ep, events, 256, 5000);
         if (n == 0) {
             errno = ETIMEDOUT;
-            fail("no answer for a second");
+            fail("no answer for five seconds");
         }
         for (int i = 0; i < n; i++) {
             answer(events[i].data.ptr);
@@ -164,7 +166,7 @@ int main(int argc, char **argv)
     double wall = (double)(wall_ns() - start) / 1e9;
     printf("{\"requests\": %llu, \"rate\": %.0f, \"us\": %.3f, \"busy\": %.2f, \"p50_us\": %.0f, "
            "\"p99_us\": %.0f}\n",
-           (unsigned long long)requests, (double)requests / wall, cpu * 1e6 / (double)requests, cpu / wall,
-           percentile(0.50), percentile(0.99));
+           (unsigned long long)requests, (double)requests / wall, cpu * 1e6 / (double)requests,
+           cpu / wall, percentile(0.50), percentile(0.99));
     return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What every micro benchmark measures with, fibril's own and the C and C++ peers alike: processor time
- * of the process (it stays steady when other work shares the machine, wall time does not), memory as
- * the kernel counts it (resident pages plus the page tables that hold them; a widely spaced stack
- * costs both), and one JSON line per figure, which run.py collects.
+ * What every micro benchmark measures with, fibril's own and the C and C++ peers alike: processor
+ * time of the process (it stays steady when other work shares the machine, wall time does not),
+ * memory as the kernel counts it (resident pages plus the page tables that hold them; a widely
+ * spaced stack costs both), and one JSON line per figure, which run.py collects.
  */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
@@ -29,7 +29,8 @@ static inline int64_t wall_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Resident memory plus page tables of process `pid` (0: this one), in bytes; -1 if it is not there. */
+/* Resident memory plus page tables of process `pid` (0: this one), in bytes; -1 if it is not there.
+ */
 static inline int64_t memory_bytes(int pid)
 {
     char path[64], line[256];
@@ -71,8 +72,8 @@ static inline void row_at(long n, const char *metric, double value)
     row(what, metric, value);
 }
 
-/* A sleep of 100 to 1,099 ms. Every program draws from this sequence (a linear congruential generator), so
- * all of them sleep alike. */
+/* A sleep of 100 to 1,099 ms. Every program draws from this sequence (a linear congruential
+ * generator), so all of them sleep alike. */
 static inline int64_t next_sleep_ms(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fibril's side of the micro benchmarks: the same work as each program in peers/ does, through the public
- * API alone, on own or on copied stacks.
+ * fibril's side of the micro benchmarks: the same work as each program in peers/ does, through the
+ * public API alone, on own or on copied stacks.
  *
- *     micro switch|spawn|channel|parked|sleepers|growth|loops [N] [--stack own|copied] [--poller NAME]
+ *     micro switch|spawn|channel|parked|sleepers|growth|loops [N] [--stack own|copied] [--poller
+ *     NAME]
  *
- * What fibrils share is static, never on a stack: a copied stack is not there while its fibril is parked.
+ * What fibrils share is static, never on a stack: a copied stack is not there while its fibril is
+ * parked.
  */
 #include "options.h"
 
 #include "measure.h"
 
 enum {
-    LIVE_BYTES = 200,       /* kept alive across each switch, so that a copied stack has something to copy */
+    LIVE_BYTES = 200, /* kept alive across each switch, so that a copied stack has something to copy
+                       */
     LOOP_FIBRILS = 1000,    /* of each loop in `loops` */
     LOOP_YIELDS = 10000,    /* of each of them */
     GROWTH_TURNS = 4000000, /* turns in all in `growth` */
@@ -211,7 +214,8 @@ static void bench_loops(void)
     must(fibril_group_new(FIBRIL_SHARED, &all), "fibril_group_new");
     must(fibril_group_add(all, (int)n * LOOP_FIBRILS), "fibril_group_add");
     for (unsigned i = 0; i < (unsigned)n * LOOP_FIBRILS; i++) {
-        struct fibril_spawn_opts o = {.stack = options.stack, .loop = fibril_loop_at(i % (unsigned)n)};
+        struct fibril_spawn_opts o = {.stack = options.stack,
+                                      .loop = fibril_loop_at(i % (unsigned)n)};
         must(fibril_spawn(yield_some, NULL, &o, NULL), "fibril_spawn");
     }
     must(fibril_sleep(100000000), "fibril_sleep"); /* all loops have theirs at the gate */
@@ -226,9 +230,12 @@ static const struct bench {
     void (*run)(void);
     long n; /* unless the command line gives one */
 } benches[] = {
-    {"switch", bench_switch, 20000000}, {"spawn", bench_spawn, 5000000},
-    {"channel", bench_channel, 5000000}, {"parked", bench_parked, 100000},
-    {"sleepers", bench_sleepers, 100000}, {"growth", bench_growth, 1000},
+    {"switch", bench_switch, 20000000},
+    {"spawn", bench_spawn, 5000000},
+    {"channel", bench_channel, 5000000},
+    {"parked", bench_parked, 100000},
+    {"sleepers", bench_sleepers, 100000},
+    {"growth", bench_growth, 1000},
     {"loops", bench_loops, 1},
 };
 
@@ -246,12 +253,15 @@ int main(int argc, char **argv)
         if (options.n_args && !strcmp(options.args[0], b.name)) {
             n = options.n_args > 1 ? strtol(options.args[1], NULL, 10) : b.n;
             bool loops = b.run == bench_loops;
-            struct fibril_opts o = {.poller = options.poller, .loops = loops ? (unsigned)n : 1, .pin = loops};
+            struct fibril_opts o = {
+                .poller = options.poller, .loops = loops ? (unsigned)n : 1, .pin = loops};
             must(fibril_run(&o, run, &b), "fibril_run");
             return 0;
         }
     }
-    fprintf(stderr, "usage: micro switch|spawn|channel|parked|sleepers|growth|loops [N] [--stack own|copied] "
-                    "[--poller NAME]\n");
+    fprintf(
+        stderr,
+        "usage: micro switch|spawn|channel|parked|sleepers|growth|loops [N] [--stack own|copied] "
+        "[--poller NAME]\n");
     return 2;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options that fibril's bench programs share: --stack own|copied, --poller NAME, --root DIR, and what
- * is left over as plain arguments. Anything else ends the program with one line and exit code 2.
+ * The options that fibril's bench programs share: --stack own|copied, --poller NAME,
+ * and what is left over as plain arguments. Anything else ends the program with one line and exit
+ * code 2.
  */
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
@@ -16,7 +17,6 @@
 struct options {
     enum fibril_stack stack;
     const char *poller; /* NULL: the runtime's choice */
-    const char *root;   /* folder to serve, NULL: none */
     const char *args[2];
     int n_args;
 };
@@ -36,11 +36,10 @@ static inline struct options parse_options(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--stack")) {
-            o.stack = strcmp(option_value(argc, argv, &i), "copied") ? FIBRIL_STACK_OWN : FIBRIL_STACK_COPIED;
+            o.stack = strcmp(option_value(argc, argv, &i), "copied") ? FIBRIL_STACK_OWN
+                                                                     : FIBRIL_STACK_COPIED;
         } else if (!strcmp(argv[i], "--poller")) {
             o.poller = option_value(argc, argv, &i);
-        } else if (!strcmp(argv[i], "--root")) {
-            o.root = option_value(argc, argv, &i);
         } else if (argv[i][0] != '-' && o.n_args < 2) {
             o.args[o.n_args++] = argv[i];
         } else {
@@ -51,7 +50,8 @@ static inline struct options parse_options(int argc, char **argv)
     return o;
 }
 
-/* Ends the program when a call of the runtime failed: a benchmark that goes on would measure nothing. */
+/* Ends the program when a call of the runtime failed: a benchmark that goes on would measure
+ * nothing. */
 static inline void must(int result, const char *what)
 {
     if (result < 0) {

@@ -2,9 +2,11 @@
 """The compared programs: where fibril's own are, how the peers are built, how servers are started.
 
 A program that is not there is a Missing with the reason, and every measurement of it is skipped and said;
-nothing is downloaded. Servers print "port N" when they listen (nginx and h2o are given a port that was
+nothing is downloaded. Servers print their port, as "port N" or
+as N alone, when they listen (nginx and h2o are given a port that was
 free a moment ago). Processor time is that of the whole process tree.
 """
+import errno
 import json
 import os
 import re
@@ -129,13 +131,15 @@ class Server:
 
     def _port_line(self):
         line = self.process.stdout.readline()
-        m = re.search(r"port (\d+)", line)
+        m = re.match(r"(?:port )?(\d+)$", line.strip())
         if m:
             return int(m.group(1))
         code = self.process.wait(5)
         self.log.seek(0)
         said = self.log.read().strip()[-300:]
-        raise Missing(said or "refused") if code == 77 else RuntimeError("server ended with %s: %s" % (code, said))
+        if code == 77 or os.strerror(errno.ENOSYS) in said:  # io_uring refused, say
+            raise Missing(said or "it says that it cannot run here")
+        raise RuntimeError("server ended with %s: %s" % (code, said))
 
     def _wait_until_it_listens(self):
         end = time.monotonic() + 10
@@ -190,11 +194,11 @@ def free_port():
         return s.getsockname()[1]
 
 
-HELLO = "Hello, world\n"
+HELLO = "hello world\n"
 
 
 def make_site(folder):
-    """The files that every web server serves: 13 bytes, and 4 KiB."""
+    """The files that every web server serves: 12 bytes, and 4 KiB."""
     os.makedirs(os.path.join(folder, "www"), exist_ok=True)
     os.chmod(folder, 0o755)  # h2o changes to an unprivileged user when root starts it
     with open(os.path.join(folder, "www", "hello.txt"), "w") as f:
@@ -215,14 +219,15 @@ events {{ worker_connections 16384; use epoll; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; default_type text/plain;
   sendfile on; tcp_nopush on; open_file_cache max=1000 inactive=600s; open_file_cache_valid 600s;
-  client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;
+  client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f;
+  uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location = /hello {{ return 200 "Hello, world\\n"; }}
+    location = /hello {{ return 200 "{hello}\\n"; }}
     location / {{ root {d}/www; }}
   }}
 }}
-""".format(d=folder, port=port, nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+""".format(d=folder, port=port, hello=HELLO.strip(), nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     path = os.path.join(folder, "nginx.conf")
     with open(path, "w") as f:
         f.write(conf)
@@ -230,7 +235,7 @@ http {{
 
 
 def h2o(builder, folder):
-    """h2o with one thread; its hello is a file of the same 13 bytes, the fastest way it has."""
+    """h2o with one thread; its hello is a file of the same 12 bytes, the fastest way it has."""
     exe, port = builder.tool("h2o"), free_port()
     conf = """num-threads: 1
 max-connections: 16384

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The least that a TCP echo server on epoll can do: no threads of any kind, each connection registered
- * once and edge-triggered, a read that did not fill the buffer taken as the last one, the answer sent
- * at once. It is the limit that `echo` on the epoll poller is held against.
+ * The least that a TCP echo server on epoll can do: no threads of any kind, each connection
+ * registered once and edge-triggered, a read that did not fill the buffer taken as the last one,
+ * the answer sent at once. It is the limit that `echo` on the epoll poller is held against.
  */
 #include <arpa/inet.h>
 #include <errno.h>

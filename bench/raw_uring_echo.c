@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The least that a TCP echo server on io_uring can do, by bare system calls: multishot accept and receive,
- * a ring of provided buffers, completions that run only when we ask for them (DEFER_TASKRUN), all
- * answers of a turn submitted by the same call that waits for the next. It is the limit that `echo` on the
- * uring poller is held against. Plain descriptors, as a runtime must give to its users; direct ones
- * would save a little more.
+ * The least that a TCP echo server on io_uring can do, by bare system calls: multishot accept and
+ * receive, a ring of provided buffers, completions that run only when we ask for them
+ * (DEFER_TASKRUN), all answers of a turn submitted by the same call that waits for the next. It is
+ * the limit that `echo` on the uring poller is held against. Plain descriptors, as a runtime must
+ * give to its users; direct ones would save a little more.
  *
- * A message is sent straight out of the buffer it arrived in, which goes back to the ring when the send is
- * done. Each connection has one message outstanding, so two sends on one socket never overlap.
+ * A message is sent straight out of the buffer it arrived in, which goes back to the ring when the
+ * send is done. Each connection has one message outstanding, so two sends on one socket never
+ * overlap.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -75,7 +76,8 @@ static void give_buffer(unsigned id)
     b->len = BUF_BYTES;
     b->bid = (uint16_t)id;
     ring.buf_tail++;
-    atomic_store_explicit((_Atomic uint16_t *)&ring.bufs->tail, ring.buf_tail, memory_order_release);
+    atomic_store_explicit((_Atomic uint16_t *)&ring.bufs->tail, ring.buf_tail,
+                          memory_order_release);
 }
 
 static void arm_accept(int listener)
@@ -139,21 +141,17 @@ static void complete(const struct io_uring_cqe *c)
             arm_accept(fd);
         }
         break;
-    case OP_RECV:
-        received(c, fd);
-        break;
-    case OP_SEND:
-        give_buffer((unsigned)(c->user_data >> 32) & 0xffffff);
-        break;
-    case OP_CLOSE:
-        break;
+    case OP_RECV: received(c, fd); break;
+    case OP_SEND: give_buffer((unsigned)(c->user_data >> 32) & 0xffffff); break;
+    case OP_CLOSE: break;
     }
 }
 
 static void *map(size_t bytes, off_t at)
 {
     int flags = at < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED | MAP_POPULATE;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, at < 0 ? -1 : ring.fd, at < 0 ? 0 : at);
+    void *p =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, at < 0 ? -1 : ring.fd, at < 0 ? 0 : at);
     if (p == MAP_FAILED) {
         perror("mmap");
         exit(1);
@@ -229,7 +227,8 @@ int main(void)
             return 1;
         }
         unsigned head = *ring.cq_head;
-        unsigned tail = atomic_load_explicit((_Atomic unsigned *)ring.cq_tail, memory_order_acquire);
+        unsigned tail =
+            atomic_load_explicit((_Atomic unsigned *)ring.cq_tail, memory_order_acquire);
         for (; head != tail; head++) {
             complete(&ring.cqes[head & ring.cq_mask]);
         }

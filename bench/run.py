@@ -29,32 +29,48 @@ def progress(text):
         print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
 
 
+def stolen():
+    """(processor ticks that a hypervisor gave to others, ticks that were wanted) since the machine started."""
+    with open("/proc/stat") as f:
+        user, nice, system, _, _, irq, softirq, steal = (int(w) for w in f.readline().split()[1:9])
+    return steal, user + nice + system + irq + softirq + steal
+
+
+def one_run(who, program, ctx, values, troubles):
+    """Makes one measurement of a program; what goes wrong is kept to be said."""
+    try:
+        for r in program(ctx):
+            values.setdefault((r["case"], who, r["metric"]), []).append(r["value"])
+    except Missing as e:
+        troubles[who] = ["skipped: %s" % e]
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:
+        troubles.setdefault(who, []).append("FAILED: %s" % e)
+
+
 def measure(bench, ctx, runs):
-    """Returns the rows of a bench and {who: why} for what was skipped. The order turns round each run."""
-    values, skipped = {}, {}
+    """Returns the rows of a bench and {who: what went wrong}. The order turns round each run; a program that
+    failed twice, or is missing, is not tried again."""
+    values, troubles = {}, {}
+    before = stolen()
     for i in range(runs):
         order = list(bench.programs.items())
         for who, program in order if i % 2 == 0 else reversed(order):
-            if who in skipped:
-                continue
-            progress("%s: run %d of %d, %s" % (bench.name, i + 1, runs, who))
-            try:
-                rows = program(ctx)
-            except Missing as e:
-                skipped[who] = str(e)
-                continue
-            except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:
-                skipped[who] = "FAILED: %s" % e
-                continue
-            for r in rows:
-                values.setdefault((r["case"], who, r["metric"]), []).append(r["value"])
+            said = troubles.get(who, [])
+            if len(said) < 2 and not any(text.startswith("skipped") for text in said):
+                progress("%s: run %d of %d, %s" % (bench.name, i + 1, runs, who))
+                one_run(who, program, ctx, values, troubles)
     progress("")
-    rows = [{"bench": bench.name, "case": case, "who": who, "metric": metric, "value": round(statistics.median(v), 3),
-             "min": min(v), "max": max(v), "runs": len(v)} for (case, who, metric), v in values.items()]
+    share = [b - a for a, b in zip(before, stolen())]
+    if share[1] and share[0] / share[1] > 0.03:
+        troubles["(the machine)"] = ["not quiet: %.0f %% of its processor time went to other guests of its host"
+                                     % (100 * share[0] / share[1])]
+    rows = [{"bench": bench.name, "case": case, "who": who, "metric": metric,
+             "value": round(statistics.median(v), 3), "min": min(v), "max": max(v), "runs": len(v)}
+            for (case, who, metric), v in values.items()]
     whos = list(bench.programs)
     cases = list(dict.fromkeys(r["case"] for r in rows))
     rows.sort(key=lambda r: (cases.index(r["case"]), whos.index(r["who"])))
-    return rows, skipped
+    return rows, troubles
 
 
 def verdicts(bench, rows):
@@ -83,20 +99,22 @@ def number(v):
     return "%.0f" % v if v >= 1000 else "%.1f" % v if v >= 100 else "%.2f" % v
 
 
-def print_table(bench, rows, skipped):
+def print_table(bench, rows, troubles):
     value = {(r["case"], r["who"]): r["value"] for r in rows}
     said = verdicts(bench, rows)
     print("\n%s: %s" % (bench.name, bench.title))
-    print("  %-26s %-14s %10s %-4s %21s  %-8s target" % ("case", "who", "median", "", "min .. max", "/ " + bench.ref[:13]))
+    print("  %-26s %-14s %10s %-5s %21s  %-15s target"
+          % ("case", "who", "median", "", "min .. max", "/ " + bench.ref))
     for r in rows:
         base = value.get((r["case"], bench.ref))
         ratio = "%.2f" % (r["value"] / base) if base else "-"
         text = "; ".join(t for t, _ in said.get((r["case"], r["who"]), []))
-        print(("  %-26s %-14s %10s %-4s %21s  %-15s %s" % (
+        print(("  %-26s %-14s %10s %-5s %21s  %-15s %s" % (
             r["case"], r["who"], number(r["value"]), r["metric"],
             number(r["min"]) + " .. " + number(r["max"]), ratio, text)).rstrip())
-    for who, why in skipped.items():
-        print("  skipped %s: %s" % (who, why))
+    for who, texts in troubles.items():
+        for text in texts:
+            print("  %s: %s" % (who, " ".join(text.split())))
 
 
 def main():
@@ -105,7 +123,8 @@ def main():
     p.add_argument("names", nargs="*", metavar="NAME", help="of: " + ", ".join(b.name for b in benches))
     p.add_argument("--runs", type=int, help="runs of each program (5; 2 with --quick)")
     p.add_argument("--quick", action="store_true", help="short runs: to see that it works, not to compare")
-    p.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR", help="Meson build with -Dbench=true")
+    p.add_argument("--build", default=os.path.join(ROOT, "build", "release-bench"), metavar="DIR",
+                   help="Meson build with -Dbench=true")
     p.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), metavar="DIR", help="where results go")
     p.add_argument("--only", metavar="WHO", action="append", help="only programs whose name starts with WHO")
     args = p.parse_args()
@@ -118,16 +137,17 @@ def main():
     scratch = tempfile.mkdtemp(prefix="fibril-bench-")
     failed = missed = 0
     try:
-        ctx = Context(Builder(os.path.abspath(args.build), os.path.join(os.path.abspath(args.out), "peers")), scratch, args.quick)
+        builder = Builder(os.path.abspath(args.build), os.path.join(os.path.abspath(args.out), "peers"))
+        ctx = Context(builder, scratch, args.quick)
         for bench in benches:
             if args.names and bench.name not in args.names:
                 continue
             if args.only:
                 bench.programs = {w: f for w, f in bench.programs.items() if w.startswith(tuple(args.only))}
-            rows, skipped = measure(bench, ctx, runs)
-            print_table(bench, rows, skipped)
+            rows, troubles = measure(bench, ctx, runs)
+            print_table(bench, rows, troubles)
             sys.stdout.flush()
-            failed += sum(why.startswith("FAILED") for why in skipped.values())
+            failed += sum(text.startswith("FAILED") for texts in troubles.values() for text in texts)
             missed += sum(met is False for v in verdicts(bench, rows).values() for _, met in v)
             if rows:
                 with open(os.path.join(args.out, bench.name + ".json"), "w") as f:
@@ -135,7 +155,7 @@ def main():
         path = report.write(args.out, benches, verdicts)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print("\n%d targets missed, %d programs failed. Report: %s" % (missed, failed, path))
+    print("\n%d targets missed, %d runs failed. Report: %s" % (missed, failed, path))
     return 1 if failed else 0
 
 

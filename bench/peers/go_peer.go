@@ -205,7 +205,7 @@ func serveEcho() {
 func serveHTTP() {
 	http.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
-		w.Write([]byte("Hello, world\n"))
+		w.Write([]byte("hello world\n"))
 	})
 	http.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
 		ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * State Threads 1.9, as Debian packages it, with its default stacks (64 KiB). It has no yield of its own:
- * st_usleep(0) goes through the sleep queue and the event loop, so `switch` has a second case where two
- * threads wake each other by conditions. It has no channels either: `channel` is a pair of conditions.
+ * State Threads 1.9, as Debian packages it, with its default stacks (64 KiB). It has no yield of
+ * its own: st_usleep(0) goes through the sleep queue and the event loop, so `switch` has a second
+ * case where two threads wake each other by conditions. It has no channels either: `channel` is a
+ * pair of conditions.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
