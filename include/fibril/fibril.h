@@ -199,7 +199,7 @@ FIBRIL_API int fibril_set_name(struct fibril *f, const char *name);
 FIBRIL_API struct fibril_loop *fibril_loop_of(const struct fibril *f);
 
 /* Returns the most stack bytes that f has used so far: exact under fibril_opts.measure_stacks, by touched
- * pages otherwise; copied stacks: the largest copy. Only from its own loop. */
+ * pages otherwise; copied stacks: the most live bytes at a park. Only from its own loop. */
 FIBRIL_API size_t fibril_stack_used(const struct fibril *f);
 
 /* Runs fn(arg) when the calling fibril ends, last registered first. Returns 0 or -ENOMEM. */

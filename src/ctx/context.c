@@ -232,6 +232,10 @@ bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__cont
     const struct fibril__run_stack *run = &m->runs[c->log2];
     size_t live = (size_t)(run->top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
     FIBRIL_ASSERT(sp > run->low && sp <= run->top);
+    size_t grains = live / FIBRIL__COPY_GRAIN;
+    if (UNLIKELY(grains > c->high_water)) {
+        c->high_water = (uint16_t)(grains < UINT16_MAX ? grains : UINT16_MAX);
+    }
     return resize_piece(m, c, live);
 }
 
@@ -247,10 +251,6 @@ static void evict(struct fibril__machine *m, const struct fibril__run_stack *run
         fibril__panic("no memory to park a copied stack, and its reserve was too small");
     }
     copy_grains((char *)c->saved, live_low(c), live);
-    uint32_t grains = (uint32_t)(live / FIBRIL__COPY_GRAIN);
-    if (grains > c->high_water) {
-        c->high_water = grains < UINT16_MAX ? (uint16_t)grains : UINT16_MAX;
-    }
 }
 
 void *fibril__context_move_in(void *arg) {

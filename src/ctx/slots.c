@@ -241,6 +241,12 @@ void *fibril__slot_take_grow(struct fibril__slot_cache *c) {
     return slot;
 }
 
+bool fibril__slot_adopt(struct fibril__slot_cache *c) {
+    bool room = reserve(c, c->taken + 1);
+    c->taken += room;
+    return room;
+}
+
 /* ---- caches ---- */
 
 void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool stacks) {
@@ -248,8 +254,7 @@ void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool st
     *c = (struct fibril__slot_cache){.log2 = log2, .stacks = stacks};
 }
 
-/* Only slots that another OS thread took for this loop have no room kept for them. Without memory for the list such a
- * one is lost until the process ends. */
+/* Room was made when the slot was taken or adopted. */
 static void push(struct fibril__slot_cache *c, void *slot) {
     if (reserve(c, c->len + 1)) {
         c->items[c->len++] = slot;

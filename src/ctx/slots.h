@@ -80,6 +80,9 @@ static inline void *fibril__slot_take(struct fibril__slot_cache *c) {
     return fibril__slot_take_grow(c);
 }
 
+/* Makes sure that the cache can take back a slot that was not taken from it. False: no memory. */
+bool fibril__slot_adopt(struct fibril__slot_cache *c);
+
 void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot);
 
 /* Gives a slot back. The caller may still be running on it, until the next take. Never fails. */

@@ -124,7 +124,10 @@ static int ask(struct fibril_loop *loop, int fd) {
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->answered_cond, NULL);
     struct timespec until = in_ms(ANSWER_MS);
-    fibril__loop_send(loop, &r->message);
+    if (!fibril__loop_send_slot(loop->index, &r->message)) {
+        request_free(r); /* it has just ended */
+        return 0;
+    }
     pthread_mutex_lock(&r->lock);
     int rc = 0;
     while (!r->answered && rc == 0) {

@@ -20,7 +20,7 @@
 #include "io/op.h"
 #include "io/pool.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 /* How often to look whether a thread of the pool has ended with a descriptor that is to be closed:
  * rare, and short. */
@@ -30,7 +30,6 @@ struct closing {
     struct fibril__io io;           /* FORGET on the closer's loop */
     struct fibril__op there;        /* FORGET on another loop */
     struct fibril__message message; /* to that loop */
-    struct fibril_loop *loop;       /* that loop */
     struct fibril *closer;
 };
 
@@ -65,30 +64,29 @@ static void forgotten(struct fibril__op *op)
 static void forget(struct fibril__message *m)
 {
     struct closing *c = CONTAINER_OF(m, struct closing, message);
-    struct fibril__poller *p = c->loop->poller;
+    struct fibril__poller *p = fibril__loop->poller;
     if (p->ops->start(p, &c->there)) {
         fibril__wake(c->closer, 0);
     }
 }
 
-static void ask(struct closing *c, struct fibril_loop *loop, int fd)
+static void ask(struct closing *c, unsigned loop, int fd)
 {
     c->there = (struct fibril__op){.kind = FIBRIL__OP_FORGET, .fd = fd, .done = forgotten};
     c->message = (struct fibril__message){.run = forget};
-    c->loop = loop;
     c->closer = fibril__self();
     fibril__loop->outside++; /* the answer is sure to come: no deadlock */
-    fibril__loop_send(loop, &c->message);
-    fibril__park(&kind_close, c, FIBRIL_FOREVER);
+    if (fibril__loop_send_slot(loop, &c->message)) {
+        fibril__park(&kind_close, c, FIBRIL_FOREVER);
+    }
     fibril__loop->outside--;
 }
 
 static void ask_all(struct closing *c, uint64_t users, int fd)
 {
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
-        struct fibril_loop *loop = users & fibril__users_bit(i) ? fibril__loop_slot(i) : NULL;
-        if (loop && loop != fibril__loop) {
-            ask(c, loop, fd);
+        if ((users & fibril__users_bit(i)) && i != fibril__loop->index && fibril__loop_slot(i)) {
+            ask(c, i, fd);
         }
     }
 }
@@ -100,7 +98,7 @@ static struct closing *take_spare(void)
     while (atomic_exchange(&spare_taken, true)) {
         fibril_yield();
     }
-    spare = (struct closing){.loop = NULL};
+    spare = (struct closing){.closer = NULL};
     return &spare;
 }
 
@@ -159,7 +157,7 @@ int fibril_close(int fd)
     }
     fibril_shield_begin();
     if (LIKELY(fibril__stack_stays())) {
-        struct closing c = {.loop = NULL};
+        struct closing c = {.closer = NULL};
         forget_everywhere(&c, users, fd);
     } else {
         struct closing *c = fibril__alloc_zero(sizeof(*c));

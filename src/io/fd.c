@@ -9,7 +9,7 @@
 #include "io/file.h"
 #include "io/op.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 #include <limits.h>
 #include <poll.h>

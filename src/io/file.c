@@ -15,7 +15,7 @@
 #include "io/op.h"
 #include "io/pool.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 #include <fcntl.h>
 #include <fibril/io.h>

@@ -13,7 +13,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 #include <poll.h>
 

@@ -11,7 +11,7 @@
 #include "io/file.h"
 #include "io/op.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 #include <poll.h>
 #include <sys/sendfile.h>

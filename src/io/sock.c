@@ -7,7 +7,7 @@
 
 #include "io/op.h"
 #include "io/sys.h"
-#include "io/users.h"
+#include "sched/users.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -11,7 +11,7 @@
 #include <fibril/embed.h>
 
 #include "io/op.h"
-#include "io/users.h"
+#include "sched/users.h"
 #include "sched/timer.h"
 
 #include <poll.h>

@@ -27,6 +27,10 @@ struct fibril__inbox {
 /* Sends m to the loop, which must not end before it has run. Any OS thread, async-signal-safe. */
 void fibril__loop_send(struct fibril_loop *loop, struct fibril__message *m);
 
+/* Sends m to loop number i, which may be ending: returns false, and leaves m to the caller, if there is no such loop. What was
+ * sent is run even if the loop ends. */
+bool fibril__loop_send_slot(unsigned i, struct fibril__message *m);
+
 /* Makes f, which is in no list, ready on its loop, which is another one. Any OS thread. */
 void fibril__loop_send_ready(struct fibril *f);
 

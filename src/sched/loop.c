@@ -143,6 +143,30 @@ struct fibril *fibril__loop_next_slow(struct fibril_loop *loop) {
     return pop(loop);
 }
 
+/* Takes f out of the run queue, if it is there. */
+static bool take_out(struct fibril_loop *loop, struct fibril *f) {
+    struct fibril **at = &loop->run_head;
+    while (*at && *at != f) {
+        at = (struct fibril **)(void *)&(*at)->link.next;
+    }
+    if (!*at) {
+        return false;
+    }
+    *at = (struct fibril *)(void *)f->link.next;
+    if (!*at) {
+        loop->run_tail = at;
+    }
+    return true;
+}
+
+void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self) {
+    while (!take_out(loop, self)) {
+        fibril__inbox_drain(loop);
+        poll(loop, /* deadline_ns= */ 0);
+        run_timers(loop);
+    }
+}
+
 void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to) {
     int64_t delay = loop->poller->ops->now(loop->poller) - to->since_ns;
     unsigned bucket = 0;

@@ -130,4 +130,8 @@ struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t
 enum { FIBRIL__LOOPS_MAX = 256 };
 struct fibril_loop *fibril__loop_slot(unsigned i);
 
+/* Makes room for a parked fibril's wake-up where it stands, without running others: for one that must wait and has no memory
+ * to be copied out. */
+void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self);
+
 #endif

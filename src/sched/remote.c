@@ -16,13 +16,22 @@ struct arrival {
     struct fibril *f;
 };
 
-/* Only here the run stack of the target may be made; without memory for it the fibril fails instead of running. */
+/* What only the loop itself can prepare: its run stacks, and room to take the slot back. */
+static bool settle(struct fibril *f) {
+    if (f->ctx.policy == FIBRIL__COPIED) {
+        return fibril__slot_adopt(&f->loop->records) &&
+               fibril__context_copied(&f->loop->machine, &f->ctx) == 0;
+    }
+    struct fibril__slot_cache *stacks = fibril__loop_stacks(f->loop, f->ctx.log2);
+    return stacks && fibril__slot_adopt(stacks);
+}
+
+/* Without memory for that the fibril fails instead of running. */
 static void arrive(struct fibril__message *message) {
     struct arrival *a = CONTAINER_OF(message, struct arrival, message);
     struct fibril *f = a->f;
     fibril__free(a);
-    if (f->ctx.policy == FIBRIL__COPIED &&
-        fibril__context_copied(&f->loop->machine, &f->ctx) != 0) {
+    if (!settle(f)) {
         f->result = -ENOMEM;
         f->state = FIBRIL__DONE;
         if (!(f->flags & FIBRIL__F_HANDLE)) {

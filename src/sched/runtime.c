@@ -22,9 +22,11 @@ enum {
     STACK_BYTES_DEFAULT = 128 << 10,
     RUN_STACK_BYTES_DEFAULT = 1 << 20,
     BUDGET_DEFAULT = 64,
+    LAST_TURNS = 8, /* of the poller, when a loop ends */
 };
 
 static struct fibril_loop *_Atomic loops[FIBRIL__LOOPS_MAX];
+static _Atomic unsigned visitors[FIBRIL__LOOPS_MAX]; /* OS threads between finding a loop and sending to it */
 static _Atomic unsigned loop_count;
 
 /* ---- the table ---- */
@@ -45,9 +47,23 @@ static int enter_table(struct fibril_loop *loop) {
     return -EAGAIN;
 }
 
+/* After this nobody finds the loop, and whoever had found it has sent what he wanted to send. */
 static void leave_table(struct fibril_loop *loop) {
     atomic_store(&loops[loop->index], NULL);
     atomic_fetch_sub(&loop_count, 1);
+    while (atomic_load(&visitors[loop->index]) > 0) {
+        cpu_relax();
+    }
+}
+
+bool fibril__loop_send_slot(unsigned i, struct fibril__message *m) {
+    atomic_fetch_add(&visitors[i], 1);
+    struct fibril_loop *loop = atomic_load(&loops[i]);
+    if (loop) {
+        fibril__loop_send(loop, m);
+    }
+    atomic_fetch_sub(&visitors[i], 1);
+    return loop != NULL;
 }
 
 unsigned fibril_loop_count(void) {
@@ -296,6 +312,14 @@ static int end_fibrils(struct fibril_loop *loop) {
     return rc;
 }
 
+/* What messages started at the last moment (a descriptor to be forgotten) ends soon, by itself. Operations of idle watches do
+ * not: they go with the poller. */
+static void finish_operations(struct fibril_loop *loop) {
+    for (int turns = 0; loop->poller->pending > 0 && turns < LAST_TURNS; turns++) {
+        loop->poller->ops->wait(loop->poller, /* deadline_ns= */ 0);
+    }
+}
+
 int fibril_loop_detach(void) {
     struct fibril_loop *loop = fibril__loop;
     if (!loop || loop->current != &loop->main) {
@@ -305,10 +329,11 @@ int fibril_loop_detach(void) {
         fibril__extra_run_exits(&loop->main);
     }
     int rc = end_fibrils(loop);
-    fibril__inbox_drain(loop);
     fibril__debug_loop_ending(loop);
     leave_table(loop);
     fibril__inbox_fini(loop);
+    fibril__inbox_drain(loop);
+    finish_operations(loop);
     fibril__loop = NULL;
     free_loop(loop);
     return rc;

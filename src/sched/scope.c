@@ -90,9 +90,12 @@ void fibril__scope_ended(struct fibril *f, int result) {
     f->extra->scope = NULL;
     fibril__link_remove(&f->extra->in_scope);
     s->count--;
-    if (result < 0 && s->error == 0 && !s->cancelled) {
+    /* Ending with -ECANCELED when cancelled is no failure. */
+    if (result < 0 && s->error == 0 && !(s->cancelled && result == -ECANCELED)) {
         s->error = result;
-        fibril_scope_cancel(s);
+        if (!s->cancelled) {
+            fibril_scope_cancel(s);
+        }
     }
     if (s->count == 0 && s->closer) {
         struct fibril *closer = s->closer;
@@ -132,9 +135,13 @@ int fibril_scope_close(struct fibril_scope *s, int64_t deadline_ns) {
     }
     int rc = wait_for_members(s, deadline_ns);
     if (rc < 0) {
+        int rc2;
         fibril_scope_cancel(s);
         fibril_shield_begin();
-        while (wait_for_members(s, FIBRIL_FOREVER) < 0) {
+        while ((rc2 = wait_for_members(s, FIBRIL_FOREVER)) < 0) {
+            if (rc2 == -ENOMEM) {
+                fibril__panic("no memory to park a copied stack that closes a scope");
+            }
         }
         fibril_shield_end();
     }

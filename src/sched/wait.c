@@ -63,6 +63,10 @@ int64_t fibril__park(const struct fibril__wait_kind *kind, void *wait_on, int64_
     loop->counters.parks[kind->reason]++;
     self->state = FIBRIL__PARKED;
     self->since_ns = loop->now_ns;
+    if (UNLIKELY(error == -ENOMEM)) { /* it must wait, and cannot be copied out */
+        fibril__loop_wait_in_place(loop, self);
+        return self->result;
+    }
     struct fibril *next = fibril__loop_next(loop);
     if (next != self) {
         fibril__loop_switch(loop, self, next);

@@ -7,6 +7,7 @@
 #include "sync/select.h"
 
 #include "sched/loop.h"
+#include "sched/users.h"
 
 #include <poll.h>
 
@@ -65,7 +66,8 @@ void fibril__select_start_fds(struct fibril__select_record *r, const struct fibr
                                         .fd = cases[i].fd,
                                         .kind = FIBRIL__OP_POLL,
                                         .events = cases[i].events};
-            if (poller->ops->start(poller, &w->op) == 1) {
+            w->op.result = fibril__users_enter(cases[i].fd);
+            if (w->op.result < 0 || poller->ops->start(poller, &w->op) == 1) {
                 r->won_fd = w;
             } else {
                 w->started = true;

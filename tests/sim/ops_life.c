@@ -110,7 +110,8 @@ void scope_end(struct player *self, int result)
 {
     struct group *g = self->group;
     g->alive--;
-    if (result < 0 && g->first_error == 0 && !g->cancelled) {
+    bool told_to = g->cancelled && result == -ECANCELED;
+    if (result < 0 && g->first_error == 0 && !told_to) {
         g->first_error = result;
         cancel_group(g);
     }

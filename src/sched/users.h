@@ -11,8 +11,8 @@
  *
  * The table is made of chunks that live for ever; a chunk is 32 KiB for 4,096 numbers.
  */
-#ifndef FIBRIL_IO_USERS_H
-#define FIBRIL_IO_USERS_H
+#ifndef FIBRIL_SCHED_USERS_H
+#define FIBRIL_SCHED_USERS_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

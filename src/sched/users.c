@@ -4,7 +4,7 @@
  * never freed, so a reader needs no protection; the pointers lie in untouched zero pages until
  * used.
  */
-#include "io/users.h"
+#include "sched/users.h"
 
 #include "base/alloc.h"
 #include "base/compiler.h"
