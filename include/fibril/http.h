@@ -38,7 +38,8 @@ struct fibril_http_req;    /* one request and its response */
 
 /* What a peer may make the server hold, read or wait for. In the options of a server a zero field
  * means the default that stands beside it; fibril_http_limits_default fills them all in.
- * FIBRIL_FOREVER in a time and UINT64_MAX in body_bytes mean no limit. */
+ * FIBRIL_FOREVER in a time and UINT64_MAX in body_bytes mean no limit. Caps that are "per server"
+ * are shared evenly among its loops. */
 struct fibril_http_limits {
     size_t request_line_bytes; /* 8192; more: 414 */
     size_t field_bytes;        /* 8192, one header line; more: 431 */
@@ -157,7 +158,7 @@ struct fibril_http_stats {
     uint64_t idle;                /* ... of which wait for a request */
     uint64_t requests;            /* answered */
     uint64_t in_flight;           /* handlers that run now */
-    uint64_t in_flight_max;       /* most of them at once so far */
+    uint64_t in_flight_max;       /* most of them at once so far, summed over the loops */
     uint64_t status[6];           /* answers by class: [2] counts 2xx; [0] those of no class */
     uint64_t bytes_in, bytes_out; /* as seen on the sockets; the kernel's own headers not counted */
     uint64_t sends, receives;     /* calls that moved them */
@@ -209,7 +210,7 @@ struct fibril_http_static_opts {
 /* Serves the files below directory dir for GET and HEAD under prefix, which begins and ends with
  * a slash. No path or symbolic link leads out of dir. Ranges, ETag, Last-Modified, If-*, index
  * files, redirection of a directory to its slash. opts may be NULL. Opens dir at once: -ENOENT,
- * -ENOTDIR, -EACCES; others as fibril_http_route. */
+ * -ENOTDIR, -EACCES; others as fibril_http_route. MAY PARK. */
 FIBRIL_API int fibril_http_static(struct fibril_http_server *srv, const char *prefix,
                                   const char *dir, const struct fibril_http_static_opts *opts);
 
@@ -313,7 +314,8 @@ FIBRIL_API int fibril_http_trailer(struct fibril_http_req *req, const char *name
 FIBRIL_API int fibril_http_respond(struct fibril_http_req *req, int status, const char *type,
                                    const void *body, size_t len);
 
-/* Whether the peer has closed its side, so that a response interests nobody. Never parks. */
+/* Whether the peer has closed its side, so that a response interests nobody. Does not wait, but may
+ * yield as any I/O that needs no wait. */
 FIBRIL_API bool fibril_http_gone(struct fibril_http_req *req);
 
 /* Waits until the peer goes away: 0; or -ETIMEDOUT. What else it sends meanwhile is left for

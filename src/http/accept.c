@@ -77,11 +77,20 @@ static void admit(struct fibril__http_lane *lane, int fd, const struct fibril_ad
     }
 }
 
+/* Where there is not even memory for a timer, the others get to run at least. */
+static void wait_for_room(struct fibril__http_lane *lane)
+{
+    int rc = fibril_event_wait(lane->room, fibril_after(PAUSE_NS));
+    if (rc < 0 && rc != -ETIMEDOUT) {
+        fibril_yield();
+    }
+}
+
 static void pause_accepting(struct fibril__http_lane *lane, int error)
 {
     fibril_event_reset(lane->room);
     if (make_room(lane)) {
-        fibril_event_wait(lane->room, fibril_after(PAUSE_NS));
+        wait_for_room(lane);
         return;
     }
     if (lane->stats.accept_pauses == 0) {
@@ -91,7 +100,7 @@ static void pause_accepting(struct fibril__http_lane *lane, int error)
     }
     FIBRIL__COUNT(lane, accept_pauses, 1);
     fibril__http_reserve_close(lane);
-    fibril_event_wait(lane->room, fibril_after(PAUSE_NS));
+    wait_for_room(lane);
     fibril__http_reserve_open(lane);
 }
 

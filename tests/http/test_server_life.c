@@ -452,7 +452,9 @@ SITE_TEST(the_json_log_escapes_what_peers_send)
 {
     static const char *const wanted[] = {
         "{\"time\":",
-        "\"peer\":\"127.0.0.1\",\"method\":\"GET\",\"target\":\"/hello?a=\\u0022b\",\"version\":\"1.1\",\"status\":200,\"bytes\":6,",
+        "\"peer\":\"127.0.0.1\",\"method\":\"GET\",\"target\":\"/hello?a=\\u0022b\","
+        "\"version\":\"1.1\","
+        "\"status\":200,\"bytes\":6,",
         "\"user_agent\":\"q\\u0022\\u00ff\\u005cz\"}", "\"status\":400", NULL};
     check_log(site, FIBRIL_HTTP_LOG_JSON, wanted);
 }
