@@ -402,7 +402,7 @@ static size_t read_log(int fd, char *text, size_t size)
 {
     size_t len = 0;
     for (ssize_t n; len < size - 1 && (n = fibril_read(fd, text + len, size - 1 - len,
-                                                       fibril_after(100 * MS))) > 0;) {
+                                                       fibril_after(20000LL * MS))) > 0;) {
         len += (size_t)n;
     }
     text[len] = '\0';
@@ -485,4 +485,54 @@ SITE_TEST(figures_add_up)
         answered += figures.latency[i];
     }
     ASSERT_EQ(answered, 3);
+}
+
+/* ---- somebody else's client --------------------------------------------------------------------
+ */
+
+/* What curl prints for those arguments, the URL last. */
+static void curl(const struct site *site, const char *const *options, const char *target,
+                 char *ret_text, size_t size)
+{
+    const char *argv[16] = {"curl", "-sS", "--max-time", "20"};
+    char url[256];
+    int n = 4, status;
+    while (*options) {
+        argv[n++] = *options++;
+    }
+    snprintf(url, sizeof(url), "http://%s%s", site->address, target);
+    argv[n] = url;
+    struct fibril_process_opts opts = {.argv = argv, .pipe_stdout = true};
+    struct fibril_process *p;
+    int rc = fibril_process_start(&opts, &p);
+    if (rc == -ENOENT) {
+        SKIP("no curl");
+    }
+    ASSERT_OK(rc);
+    size_t len = read_log(fibril_process_pipe(p, 1), ret_text, size);
+    ASSERT_LT(len, size);
+    ASSERT_OK(fibril_process_wait(p, fibril_after(20000LL * MS), &status));
+    ASSERT_EQ(status, 0);
+    fibril_process_free(p);
+}
+
+SITE_TEST(curl_understands_us)
+{
+    char text[2048];
+    static const char *const plain[] = {NULL};
+    static const char *const old[] = {"--http1.0", NULL};
+    static const char *const chunked[] = {"-H", "Transfer-Encoding: chunked", "-d", "some text",
+                                          NULL};
+    static const char *const head[] = {"-I", NULL};
+    site_start(site);
+    curl(site, plain, "/hello", text, sizeof(text));
+    ASSERT_STR(text, "hello\n");
+    curl(site, plain, "/chunks", text, sizeof(text));
+    ASSERT_STR(text, "one two three");
+    curl(site, old, "/chunks", text, sizeof(text));
+    ASSERT_STR(text, "one two three");
+    curl(site, chunked, "/echo", text, sizeof(text));
+    ASSERT_STR(text, "some text");
+    curl(site, head, "/hello", text, sizeof(text));
+    ASSERT(strncmp(text, "HTTP/1.1 200 OK\r\n", 17) == 0);
 }
