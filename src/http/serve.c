@@ -309,13 +309,26 @@ static int dispatch(struct fibril_http_req *req)
     return route ? run_handler(req, route) : answer_unrouted(req, status);
 }
 
+/* What the peer did, and refusals that handlers return on purpose, are no errors of ours. */
+static bool is_our_fault(const struct fibril_http_req *req, int rc)
+{
+    return rc != -ECANCELED && rc != -req->conn->error && rc != req->body_error &&
+           (status_of(req, rc) >= 500 || (req->flags & FIBRIL__REQ_COMMITTED));
+}
+
+static NOINLINE void log_failure(const struct fibril_http_req *req, int rc)
+{
+    fibril__http_log_error(req->conn->lane->srv, "%s %s: handler failed: %s", req->method,
+                           req->target, strerror(-rc));
+}
+
 /* Completes the response: 0, or -errno when it has to be broken off. */
 static int complete(struct fibril_http_req *req, int rc)
 {
-    struct fibril_http_server *srv = req->conn->lane->srv;
     if (rc < 0) {
-        fibril__http_log_error(srv, "%s %s: handler failed: %s", req->method, req->target,
-                               strerror(-rc));
+        if (is_our_fault(req, rc)) {
+            log_failure(req, rc);
+        }
         if (req->conn->error || (req->flags & FIBRIL__REQ_COMMITTED) || rc == -ECANCELED) {
             return rc;
         }

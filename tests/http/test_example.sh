@@ -16,7 +16,8 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 done
 [ -n "$url" ] || { echo "it does not say where it listens"; exit 1; }
 [ "$(curl -sS --max-time 10 "$url/hello/you")" = "hello, you" ] || { echo "no greeting"; exit 1; }
-[ "$(curl -sS --max-time 10 -d 'some text' "$url/echo")" = "some text" ] || { echo "no echo"; exit 1; }
+echoed=$(curl -sS --max-time 10 -d 'some text' "$url/echo")
+[ "$echoed" = "some text" ] || { echo "no echo"; exit 1; }
 first=$(curl -sS --max-time 10 -N "$url/clock" 2>/dev/null | head -n 2)
 [ "$first" = "event: second
 data: 0" ] || { echo "no clock: $first"; exit 1; }

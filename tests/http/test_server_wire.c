@@ -432,6 +432,7 @@ SITE_TEST(failed_handlers_become_statuses)
         ASSERT(r.keeps);
     }
     ASSERT(strstr(site->errors, "GET /fails?errno=5: handler failed") != NULL);
+    ASSERT(strstr(site->errors, "GET /fails?errno=2:") == NULL); /* 404 is no failure */
     client_send(&c, "GET /fails?errno=5&after HTTP/1.1\r\n" HOST "\r\n");
     while (!client_sees_end(&c)) { /* broken off: no last chunk */
         ASSERT(memmem(c.bytes, c.len, "0\r\n\r\n", 5) == NULL);
