@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The command fibril: finds the subcommand and leaves the rest to it. It uses nothing of the
+ * library but its public headers.
+ */
+#include "demo.h"
+#include "load.h"
+#include "say.h"
+#include "serve.h"
+
+#include <fibril/fibril.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: fibril COMMAND [OPTION]...\n"
+    "\n"
+    "  serve DIR   serve the files of a folder over HTTP\n"
+    "  demo        serve the demo site and send it 10,000 concurrent requests, each of which\n"
+    "              runs in a fibril of its own, on one OS thread\n"
+    "\n"
+    "  --help      this; fibril COMMAND --help tells its options\n"
+    "  --version   the version of the library\n";
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"serve", serve_main}, {"demo", demo_main}, {"demo-load", load_main}, /* demo starts it; of no
+                                                                             use by hand */
+};
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe on standard output is an error, not the end */
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        fputs(help, stdout);
+        return EXIT_FINE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("fibril %s\n", fibril_version());
+        return EXIT_FINE;
+    }
+    if (!*name) {
+        return say_wrong(NULL, "a command is missing: serve or demo (see fibril --help)");
+    }
+    return say_wrong(NULL, "unknown command '%s' (see fibril --help)", name);
+}
