@@ -25,8 +25,8 @@ struct site {
     /* what handlers report */
     int handler_result;
     int64_t body_length;
-    unsigned calls;
-    char errors[4096]; /* what on_error was called with, a line each */
+    _Atomic unsigned calls; /* of handlers, on any loop */
+    char errors[4096];      /* what on_error was called with, a line each */
 };
 
 #define SITE_TEST_LOOPS(name, loops, seconds)                                                      \
