@@ -27,9 +27,15 @@ void fibril__arch_switch(void **ret_sp, void *sp);
  * overwrite the caller's stack. */
 void fibril__arch_switch_via(void **ret_sp, void *via, void *(*fn)(void *arg), void *arg);
 
-/* Builds, below top (16-byte aligned), a state that runs entry(arg) when continued; entry never returns. Returns
- * what to give to fibril__arch_switch. */
-void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg);
+/* Builds, below top (16-byte aligned), a state that calls fibril__context_entry(context) when continued, and with what that
+ * returns jumps to fibril__context_ended. Returns what to give to fibril__arch_switch. */
+void *fibril__arch_make(void *top, void *context);
+
+/* What every context runs, and its end: given by the scheduler. The end is jumped to, not called: a call that never returns
+ * leaves an entry in the processor's stack of return addresses, and the next three returns of whoever runs then would be
+ * mispredicted. */
+int fibril__context_entry(void *context);
+__attribute__((noreturn)) void fibril__context_ended(void *context, int result);
 
 /* How far below the caller's stack pointer these save at most. */
 extern const unsigned fibril__arch_frame_bytes;

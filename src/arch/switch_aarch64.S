@@ -83,12 +83,14 @@ fibril__arch_switch_via:            /* x0 = where to store sp, x1 = top of the s
 
     .type start, %function
     .p2align 4
-start:                              /* x19 = entry, x20 = its argument, from fibril__arch_make */
+start:                              /* x19 = the context, from fibril__arch_make */
     .cfi_startproc
     .cfi_undefined x30              /* unwinders end here */
-    mov x0, x20
-    blr x19
-    brk #0                          /* entry does not return */
+    mov x0, x19
+    bl fibril__context_entry
+    mov w1, w0
+    mov x0, x19
+    b fibril__context_ended
     .cfi_endproc
     .size start, . - start
 
@@ -96,10 +98,10 @@ start:                              /* x19 = entry, x20 = its argument, from fib
     .hidden fibril__arch_make
     .type fibril__arch_make, %function
     .p2align 4
-fibril__arch_make:                  /* x0 = top, x1 = entry, x2 = arg */
+fibril__arch_make:                  /* x0 = top, x1 = context */
     .cfi_startproc
     sub x0, x0, #176
-    stp x1, x2, [x0, #0]            /* x19, x20 */
+    str x1, [x0, #0]                /* x19 */
     adr x9, start
     stp xzr, x9, [x0, #80]          /* x29: the end of the chain of frames; x30 */
     mrs x9, fpcr

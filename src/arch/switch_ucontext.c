@@ -46,8 +46,7 @@ static void run_via(unsigned high, unsigned low) {
 
 static void run_start(unsigned high, unsigned low) {
     struct via *entry = (struct via *)(((uintptr_t)high << 32) | low);
-    entry->fn(entry->arg);
-    fibril__panic("a fibril returned from its entry");
+    fibril__context_ended(entry->arg, fibril__context_entry(entry->arg));
 }
 
 static void prepare(ucontext_t *state, char *bottom, size_t bytes, void (*run)(unsigned, unsigned),
@@ -74,10 +73,10 @@ NOINLINE void fibril__arch_switch_via(void **ret_sp, void *via_top, void *(*fn)(
     FIBRIL_ASSERT(swapcontext(&here, between) == 0);
 }
 
-void *fibril__arch_make(void *top, void (*entry)(void *arg), void *arg) {
+void *fibril__arch_make(void *top, void *context) {
     struct via *via = (struct via *)(void *)((char *)top - sizeof *via);
     ucontext_t *state = (ucontext_t *)(((uintptr_t)via - sizeof *state) & ~(uintptr_t)63);
-    *via = (struct via){(void *(*)(void *))(uintptr_t)entry, arg};
+    *via = (struct via){NULL, context};
     char *bottom = (char *)state - 8192;
     prepare(state, bottom, 8192, run_start, via);
     return sp_of(state);

@@ -95,14 +95,16 @@ fibril__arch_switch_via:            /* rdi = where to store sp, rsi = top of the
 
     .type start, @function
     .p2align 4
-start:                              /* on the stack, from fibril__arch_make: entry, arg */
+start:                              /* on the stack, from fibril__arch_make: the context, and a word unused */
     .cfi_startproc
     .cfi_undefined rip              /* unwinders end here */
-    popq %rax
-    popq %rdi
+    movq (%rsp), %rdi
     xorl %ebp, %ebp                 /* the end of the chain of frames */
-    callq *%rax
-    ud2                             /* entry does not return */
+    callq fibril__context_entry
+    movq (%rsp), %rdi
+    movl %eax, %esi
+    pushq $0                        /* aligned as after a call */
+    jmp fibril__context_ended
     .cfi_endproc
     .size start, . - start
 
@@ -110,13 +112,12 @@ start:                              /* on the stack, from fibril__arch_make: ent
     .hidden fibril__arch_make
     .type fibril__arch_make, @function
     .p2align 4
-fibril__arch_make:                  /* rdi = top, rsi = entry, rdx = arg */
+fibril__arch_make:                  /* rdi = top, rsi = context */
     .cfi_startproc
     leaq start(%rip), %rax
     movq %rax, -24(%rdi)
     movq %rsi, -16(%rdi)
-    movq %rdx, -8(%rdi)
-    leaq -24(%rdi), %rax            /* start then calls with sp = top, aligned */
+    leaq -24(%rdi), %rax            /* start then calls with an aligned sp */
     retq
     .cfi_endproc
     .size fibril__arch_make, . - fibril__arch_make

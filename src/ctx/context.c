@@ -79,10 +79,9 @@ static void tsan_reap(struct fibril__machine *m) {
 
 /* ---- the machine ---- */
 
-void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg),
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes,
                           void (*overflowed)(struct fibril__context *c)) {
-    *m = (struct fibril__machine){
-        .run_bytes = run_bytes, .entry = entry, .overflowed = overflowed};
+    *m = (struct fibril__machine){.run_bytes = run_bytes, .overflowed = overflowed};
 }
 
 static size_t mapping_bytes(const struct fibril__machine *m, size_t page) {
@@ -143,13 +142,9 @@ void fibril__context_thread(struct fibril__context *c) {
     tsan_adopt(c);
 }
 
-void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, void *low, void *top,
-                         uint8_t log2) {
-    uint8_t policy = UNLIKELY(fibril__slot_unguarded(low)) ? FIBRIL__UNGUARDED : FIBRIL__OWN;
-    *c = (struct fibril__context){.policy = policy, .log2 = log2};
+void fibril__context_own_hooked(struct fibril__context *c, void *low, void *top) {
     asan_bounds(c, low, (size_t)((char *)top - (char *)low));
     tsan_create(c);
-    c->sp = fibril__arch_make(top, m->entry, c);
 }
 
 int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c) {
@@ -163,15 +158,15 @@ int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
     return 0;
 }
 
-void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c) {
+void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__context *c) {
     (void)m;
     (void)c;
     asan_arrive(c);
     tsan_reap(m);
 }
 
-void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) {
-    if (c->policy == FIBRIL__COPIED && m->runs[c->log2].resident == c) {
+void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c) {
+    if (m->runs[c->log2].resident == c) {
         m->runs[c->log2].resident = NULL;
     }
     if (c->saved) {
@@ -265,7 +260,7 @@ void *fibril__context_move_in(void *arg) {
     __asan_unpoison_memory_region(run->low, m->run_bytes);
 #endif
     if (!c->sp) {
-        return fibril__arch_make(run->top, m->entry, c);
+        return fibril__arch_make(run->top, c);
     }
     char *low = live_low(c);
 #ifdef FIBRIL_HAVE_VALGRIND
@@ -300,13 +295,10 @@ NOINLINE void fibril__context_switch_hooked(struct fibril__machine *m, struct fi
     asan_arrive(from);
     tsan_reap(m);
 }
-#endif
 
-NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
-                                                  struct fibril__context *from,
-                                                  struct fibril__context *to) {
-    void *nowhere;
-    (void)from;
+NO_ASAN void fibril__context_switch_last_hooked(struct fibril__machine *m,
+                                                struct fibril__context *from,
+                                                struct fibril__context *to) {
 #if FIBRIL_ASAN
     asan_leave(NULL, to);
 #endif
@@ -314,9 +306,9 @@ NO_ASAN NORETURN void fibril__context_switch_last(struct fibril__machine *m,
     m->tsan_dead = from->tsan;
 #endif
     tsan_go(to);
-    fibril__context_jump(m, &nowhere, to);
-    __builtin_unreachable();
+    fibril__context_jump(m, &from->sp, to);
 }
+#endif
 
 /* ---- visiting ---- */
 

@@ -15,6 +15,7 @@
 #include "arch/switch.h"
 #include "base/compiler.h"
 #include "ctx/copies.h"
+#include "ctx/slots.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,7 +61,6 @@ struct fibril__machine {
     char *via_top;                    /* a small stack on which copying runs */
     struct fibril__copies copies;
     struct fibril__context *incoming; /* for the copying */
-    void (*entry)(void *arg);         /* what every context runs; arg is the context */
     void (*overflowed)(struct fibril__context *c); /* an unguarded stack has overflowed; does not return */
 #if FIBRIL_TSAN
     void *tsan_dead;                  /* fiber of the context that ended last: freed once it is left */
@@ -71,8 +71,8 @@ static inline bool fibril__context_is_copied(const struct fibril__context *c) {
     return c->policy == FIBRIL__COPIED;
 }
 
-/* entry(context) is what each context runs; it never returns. */
-void fibril__machine_init(struct fibril__machine *m, size_t run_bytes, void (*entry)(void *arg),
+/* Each context runs fibril__context_entry (arch/switch.h). */
+void fibril__machine_init(struct fibril__machine *m, size_t run_bytes,
                           void (*overflowed)(struct fibril__context *c));
 void fibril__machine_fini(struct fibril__machine *m);
 
@@ -80,8 +80,8 @@ void fibril__machine_fini(struct fibril__machine *m);
 void fibril__context_thread(struct fibril__context *c);
 
 /* Makes a context on the stack [low, top) of its own; top is 16-byte aligned. Cannot fail. */
-void fibril__context_own(struct fibril__machine *m, struct fibril__context *c, void *low, void *top,
-                         uint8_t log2);
+static inline void fibril__context_own(struct fibril__context *c, void *low, void *top, uint8_t log2);
+void fibril__context_own_hooked(struct fibril__context *c, void *low, void *top);
 
 /* Makes a context with a copied stack. Returns 0 or -ENOMEM (the run stack is mapped on first use). */
 int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c);
@@ -96,14 +96,17 @@ static ALWAYS_INLINE void fibril__context_switch(struct fibril__machine *m,
                                                  struct fibril__context *to);
 
 /* The same for a context that has ended: it is never continued, and its stack may be reused at once. */
-NORETURN void fibril__context_switch_last(struct fibril__machine *m, struct fibril__context *from,
-                                          struct fibril__context *to);
+static ALWAYS_INLINE void fibril__context_switch_last(struct fibril__machine *m,
+                                                      struct fibril__context *from,
+                                                      struct fibril__context *to);
 
 /* First thing that a new context calls. */
-void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c);
+static inline void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c);
+void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__context *c);
 
-/* Frees what c holds besides its stack; it is not running. */
-void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
+/* Frees what c holds besides its stack; it is not running, or will not be after the next switch. */
+static inline void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
+void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c);
 
 /* Calls fn(arg) on the stack of c, which is not running, below its frames and as if called from where it stopped, so
  * that backtrace(3) shows them; then the running context `self` goes on. Returns false where that is not to be had: no
@@ -114,12 +117,35 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
 /* Where the byte at p of the stack of c, which is not running, is now. */
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
 
-/* The switch with the sanitizers' hooks around it. */
+/* The switches with the sanitizers' hooks around them. */
 void fibril__context_switch_hooked(struct fibril__machine *m, struct fibril__context *from,
                                    struct fibril__context *to);
+void fibril__context_switch_last_hooked(struct fibril__machine *m, struct fibril__context *from,
+                                        struct fibril__context *to);
 
 /* Runs on the copying stack of machine `arg`: makes its incoming the resident and returns where to continue it. */
 void *fibril__context_move_in(void *arg);
+
+static inline void fibril__context_own(struct fibril__context *c, void *low, void *top, uint8_t log2) {
+    *c = (struct fibril__context){
+        .policy = UNLIKELY(fibril__slot_unguarded(low)) ? FIBRIL__UNGUARDED : FIBRIL__OWN, .log2 = log2};
+    if (FIBRIL_ASAN || FIBRIL_TSAN) {
+        fibril__context_own_hooked(c, low, top);
+    }
+    c->sp = fibril__arch_make(top, c);
+}
+
+static inline void fibril__context_begin(struct fibril__machine *m, struct fibril__context *c) {
+    if (FIBRIL_ASAN || FIBRIL_TSAN) {
+        fibril__context_begin_hooked(m, c);
+    }
+}
+
+static inline void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c) {
+    if (c->policy == FIBRIL__COPIED) {
+        fibril__context_fini_copied(m, c);
+    }
+}
 
 static inline bool fibril__context_in_place(const struct fibril__machine *m,
                                             const struct fibril__context *c) {
@@ -144,6 +170,18 @@ static ALWAYS_INLINE void fibril__context_switch(struct fibril__machine *m,
 #else
     fibril__context_jump(m, &from->sp, to);
 #endif
+}
+
+/* Inline, so that nothing is called that does not return: see fibril__context_ended. */
+static ALWAYS_INLINE void fibril__context_switch_last(struct fibril__machine *m,
+                                                      struct fibril__context *from,
+                                                      struct fibril__context *to) {
+#if FIBRIL_ASAN || FIBRIL_TSAN
+    fibril__context_switch_last_hooked(m, from, to);
+#else
+    fibril__context_jump(m, &from->sp, to);
+#endif
+    __builtin_unreachable();
 }
 
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp);

@@ -42,7 +42,7 @@ static size_t page_bytes;
 static enum { GUARD_UNKNOWN, GUARD_MADVISE, GUARD_MPROTECT } guard_way;
 static uint64_t guards_left;
 /* Set before the first unguarded slot is handed out; below it no check is needed. */
-static _Atomic bool some_unguarded;
+_Atomic bool fibril__slots_some_unguarded;
 
 static const uint64_t unguarded_mark = 0x6c69726269666e75u;
 
@@ -100,10 +100,7 @@ static bool guard(char *page) {
     return false;
 }
 
-bool fibril__slot_unguarded(const void *slot) {
-    if (!atomic_load_explicit(&some_unguarded, memory_order_relaxed)) {
-        return false;
-    }
+bool fibril__slot_unguarded_slow(const void *slot) {
     const struct fibril__region *r = fibril__region_of(slot);
     size_t i = (size_t)((const char *)slot - r->base) >> r->log2;
     return i >= atomic_load_explicit(&r->guarded, memory_order_relaxed);
@@ -171,7 +168,7 @@ static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2) {
         atomic_fetch_add(&r->guarded, 1);
     } else {
         *(uint64_t *)(void *)slot = unguarded_mark;
-        atomic_store(&some_unguarded, true);
+        atomic_store(&fibril__slots_some_unguarded, true);
         atomic_fetch_add(&fibril__slot_counts.unguarded, 1);
     }
 #ifdef FIBRIL_HAVE_VALGRIND

@@ -104,7 +104,12 @@ const struct fibril__region *fibril__region_of(const void *p);
 const struct fibril__region *fibril__region_at(unsigned i);
 
 /* Whether a stack slot lacks a guard page; it then begins with a mark, which an overflow destroys. */
-bool fibril__slot_unguarded(const void *slot);
+bool fibril__slot_unguarded_slow(const void *slot);
+extern _Atomic bool fibril__slots_some_unguarded;
+static inline bool fibril__slot_unguarded(const void *slot) {
+    return UNLIKELY(atomic_load_explicit(&fibril__slots_some_unguarded, memory_order_relaxed)) &&
+           fibril__slot_unguarded_slow(slot);
+}
 bool fibril__slot_mark_intact(const void *slot);
 
 /* Bytes of the stack slot [low, high) that have been touched, counted from high, by whole pages. */

@@ -32,11 +32,11 @@ uint64_t fibril__id_new(struct fibril_loop *loop) {
     return loop->next_id++;
 }
 
-void fibril__entry(void *context) {
+int fibril__context_entry(void *context) {
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     fibril__context_begin(&self->loop->machine, &self->ctx);
     fibril_fn *fn = (fibril_fn *)(uintptr_t)self->wait_on;
-    fibril__finish(self, fn(self->wait_data));
+    return fn(self->wait_data);
 }
 
 /* Until it runs, a fibril's function and argument are kept where a wait will be. */
@@ -64,7 +64,7 @@ static ALWAYS_INLINE struct fibril *new_own(struct fibril_loop *loop,
         return NULL;
     }
     struct fibril *f = fibril__record_in(slot, cache->log2);
-    fibril__context_own(&loop->machine, &f->ctx, slot, f, cache->log2);
+    fibril__context_own(&f->ctx, slot, f, cache->log2);
     return f;
 }
 
@@ -169,12 +169,18 @@ int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *o
     return spawn_by_opts(fn, arg, opts ? opts : &(struct fibril_spawn_opts){0}, site, ret_f);
 }
 
+/* Whether the options ask for nothing but the default. */
+static ALWAYS_INLINE bool is_plain(const struct fibril_spawn_opts *opts) {
+    return !opts || (!opts->name && opts->stack == FIBRIL_STACK_OWN && !opts->stack_bytes &&
+                     !opts->loop && !opts->daemon);
+}
+
 int fibril_spawn(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
                  struct fibril **ret_fibril) {
     const void *site = __builtin_return_address(0);
     struct fibril_loop *loop = fibril__loop;
     struct fibril *f;
-    if (LIKELY(!opts && loop)) {
+    if (LIKELY(loop && is_plain(opts))) {
         f = new_own(loop, &loop->stacks);
         if (UNLIKELY(!f)) {
             return -ENOMEM;
@@ -206,7 +212,7 @@ int fibril_spawn(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
 
 /* ---- ending ---- */
 
-void fibril__release(struct fibril *f) {
+void fibril__release_slow(struct fibril *f) {
     struct fibril_loop *loop = f->loop;
     if (f->extra) {
         fibril__extra_free(f);
@@ -217,18 +223,9 @@ void fibril__release(struct fibril *f) {
         fibril__slot_give(&loop->records, f);
         return;
     }
-    uint8_t log2 = f->ctx.log2;
-    struct fibril__slot_cache *cache =
-        log2 == loop->stacks.log2 ? &loop->stacks : fibril__loop_stacks(loop, log2);
+    struct fibril__slot_cache *cache = fibril__loop_stacks(loop, f->ctx.log2);
     if (cache) {
         fibril__slot_give(cache, fibril__slot_of(f));
-    }
-}
-
-void fibril__drop_handle(struct fibril *f) {
-    f->flags &= (uint8_t)~FIBRIL__F_HANDLE;
-    if (f->state == FIBRIL__DONE) {
-        fibril__release(f);
     }
 }
 
@@ -248,7 +245,8 @@ static void count_out(struct fibril_loop *loop, const struct fibril *f) {
 
 /* From the moment the result is known until another fibril runs, the record must stay: we stand on its stack, and
  * looking for the next fibril may run messages that give the handle up. */
-NORETURN void fibril__finish(struct fibril *self, int result) {
+NORETURN void fibril__context_ended(void *context, int result) {
+    struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     struct fibril_loop *loop = self->loop;
     if (UNLIKELY(self->extra)) {
         fibril__extra_run_exits(self);
@@ -261,7 +259,14 @@ NORETURN void fibril__finish(struct fibril *self, int result) {
     self->state = FIBRIL__EXITING;
     count_out(loop, self);
     if (self->joiner) {
-        fibril__tell_joiner(self);
+        if (LIKELY(!(self->flags & FIBRIL__F_REMOTE))) {
+            struct fibril *joiner = self->joiner;
+            self->joiner = NULL;
+            joiner->result = 0;
+            fibril__loop_ready(loop, joiner);
+        } else {
+            fibril__answer_joiner(self);
+        }
     }
     struct fibril *next = fibril__loop_next(loop);
     fibril__context_fini(&loop->machine, &self->ctx);
@@ -276,6 +281,7 @@ NORETURN void fibril__finish(struct fibril *self, int result) {
         loop->on_switch(self, next);
     }
     fibril__context_switch_last(&loop->machine, &self->ctx, &next->ctx);
+    __builtin_unreachable();
 }
 
 void fibril_detach(struct fibril *f) {

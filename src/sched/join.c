@@ -148,22 +148,16 @@ static int join_remote(struct fibril *self, struct fibril *f, int64_t deadline_n
     return 0;
 }
 
-/* ---- both ---- */
-
-void fibril__tell_joiner(struct fibril *f) {
-    if (f->flags & FIBRIL__F_REMOTE) {
-        struct fibril__join *j = f->joiner;
-        struct ask *a = CONTAINER_OF(j, struct ask, join);
-        f->joiner = NULL;
-        f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
-        answer(j, f);
-        fibril__loop_send(a->home, &j->message);
-        return;
-    }
-    struct fibril *joiner = f->joiner;
+void fibril__answer_joiner(struct fibril *f) {
+    struct fibril__join *j = f->joiner;
+    struct ask *a = CONTAINER_OF(j, struct ask, join);
     f->joiner = NULL;
-    fibril__wake(joiner, 0);
+    f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
+    answer(j, f);
+    fibril__loop_send(a->home, &j->message);
 }
+
+/* ---- both ---- */
 
 int fibril_join(struct fibril *f, int64_t deadline_ns, int *ret_result) {
     struct fibril *self = fibril__self();

@@ -72,6 +72,7 @@ struct fibril_loop {
     struct fibril__sites *sites;         /* per spawn site, under measure_stacks */
     void *signal_stack;                  /* of the OS thread, for reports */
     _Atomic int64_t stalled_since_ns;    /* the stall watch asks for a report; 0: none wanted */
+    _Atomic uint64_t stalled_progress;   /* and what it saw: a report that comes later names the wrong fibril */
 };
 
 /* Appends f to the run queue. */

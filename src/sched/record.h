@@ -32,9 +32,6 @@ int fibril__stack_log2(size_t bytes);
 
 uint64_t fibril__id_new(struct fibril_loop *loop);
 
-/* What every context runs. */
-void fibril__entry(void *context);
-
 /* Spawns on the calling loop, or remotely, for a caller at `site`. The new fibril has no handle. */
 int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts, const void *site,
                      struct fibril **ret_f);
@@ -46,18 +43,31 @@ int fibril__spawn_remote(struct fibril_loop *loop, fibril_fn *fn, void *arg,
 /* Counts f, whose record is complete, and makes it ready. */
 void fibril__start(struct fibril *f);
 
-/* Ends the running fibril. */
-NORETURN void fibril__finish(struct fibril *self, int result);
+/* Tells the joiner of f on another loop that f has a result. */
+void fibril__answer_joiner(struct fibril *f);
 
-/* Wakes whoever joins f, which has a result. */
-void fibril__tell_joiner(struct fibril *f);
-
-/* Gives up the handle of a fibril of this loop. */
-void fibril__drop_handle(struct fibril *f);
 void fibril__detach_remote(struct fibril *f);
+void fibril__release_slow(struct fibril *f);
 
 /* Frees the record and the stack of f, which has ended or never begun. */
-void fibril__release(struct fibril *f);
+static ALWAYS_INLINE void fibril__release(struct fibril *f) {
+    struct fibril__slot_cache *stacks = &f->loop->stacks;
+    bool usual = f->ctx.policy == FIBRIL__OWN && f->ctx.log2 == stacks->log2 && !f->extra;
+    if (LIKELY(usual)) {
+        f->state = FIBRIL__FREE;
+        fibril__slot_give(stacks, fibril__slot_of(f));
+    } else {
+        fibril__release_slow(f);
+    }
+}
+
+/* Gives up the handle of a fibril of this loop. */
+static ALWAYS_INLINE void fibril__drop_handle(struct fibril *f) {
+    f->flags &= (uint8_t)~FIBRIL__F_HANDLE;
+    if (f->state == FIBRIL__DONE) {
+        fibril__release(f);
+    }
+}
 
 /* Cancels a fibril of this loop. */
 void fibril__cancel_here(struct fibril *f);

@@ -61,7 +61,7 @@ static struct fibril *take(struct fibril_loop *loop, const struct fibril_spawn_o
     }
     struct fibril *f = fibril__record_in(slot, (uint8_t)log2);
     memset(f, 0, sizeof *f);
-    fibril__context_own(&loop->machine, &f->ctx, slot, f, (uint8_t)log2);
+    fibril__context_own(&f->ctx, slot, f, (uint8_t)log2);
     return f;
 }
 

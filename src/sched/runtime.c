@@ -198,8 +198,7 @@ static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts) {
     loop->thread = pthread_self();
     fibril__slot_cache_init(&loop->stacks, (uint8_t)log2, true);
     fibril__slot_cache_init(&loop->records, record_log2(), false);
-    fibril__machine_init(&loop->machine, (run_bytes + page - 1) & ~(page - 1), fibril__entry,
-                         overflowed);
+    fibril__machine_init(&loop->machine, (run_bytes + page - 1) & ~(page - 1), overflowed);
     init_main(loop);
     if (loop->opts.measure_stacks && fibril__sites_new(&loop->sites) != 0) {
         return -ENOMEM;
@@ -296,17 +295,24 @@ static void cancel_those_left(struct fibril_loop *loop, bool all) {
     fibril__each(cancel_one, &(struct cancel_args){loop, all});
 }
 
+/* A shield may keep the cancelled in their deadlock: then nothing is left to try, and their loop cannot go. */
+static void drain_cancelled(struct fibril_loop *loop, const uint64_t *count) {
+    if (drain(loop, count) == -EDEADLK) {
+        fibril__panic("shielded fibrils are deadlocked and cannot be ended");
+    }
+}
+
 /* A deadlock that is to be returned ends the wait for the others: then they are cancelled, which ends theirs. */
 static int end_fibrils(struct fibril_loop *loop) {
     fibril_shield_begin();
     int rc = drain(loop, &loop->alive);
     if (rc == -EDEADLK) {
         cancel_those_left(loop, /* all= */ true);
-        drain(loop, &loop->alive);
+        drain_cancelled(loop, &loop->alive);
     }
     while (loop->daemons > 0) {
         cancel_those_left(loop, /* all= */ false);
-        drain(loop, &loop->daemons);
+        drain_cancelled(loop, &loop->daemons);
     }
     fibril_shield_end();
     return rc;
