@@ -73,11 +73,13 @@ int fibril__http_lane_new(struct fibril_http_server *srv, unsigned index,
                           struct fibril__http_lane **ret_lane);
 void fibril__http_lane_free(struct fibril__http_lane *lane);
 
-/* What the lane fibril runs: serves until the server is stopped and drained. */
-int fibril__http_lane_run(void *lane);
+/* What the lane fibril runs, its argument the lane: serves until the server is stopped and drained.
+ */
+int fibril__http_lane_run(void *arg);
 
-/* What an acceptor runs: ends when it is cancelled, after taking in who waits already. */
-int fibril__http_accept_run(void *acceptor);
+/* What an acceptor runs, its argument a struct fibril__http_acceptor: ends when it is cancelled,
+ * after taking in who waits already. */
+int fibril__http_accept_run(void *arg);
 
 /* "Date: ...\r\n" of now in lane->stamp, and lane->log_time. Renewed once a second. */
 void fibril__http_lane_stamp(struct fibril__http_lane *lane);

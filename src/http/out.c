@@ -65,7 +65,7 @@ static void advance(struct iovec **iov, int *n, size_t bytes)
         (*iov)++;
         (*n)--;
     }
-    if (bytes > 0) {
+    if (bytes > 0 && *n > 0) {
         (*iov)->iov_base = (char *)(*iov)->iov_base + bytes;
         (*iov)->iov_len -= bytes;
     }

@@ -36,6 +36,6 @@ void fibril__http_out_hold(struct fibril__http_conn *conn);
 void fibril__http_out_release(struct fibril__http_conn *conn);
 
 /* What the flusher of a lane runs until it is cancelled. */
-int fibril__http_out_flusher(void *lane);
+int fibril__http_out_flusher(void *arg);
 
 #endif

@@ -11,7 +11,7 @@
 enum {
     KEEP_BUFFERS = 128,   /* 1 MiB */
     KEEP_BYTES = 1 << 20, /* per class of blocks */
-    KEEPS = !FIBRIL_ASAN && !FIBRIL_HARD,
+    KEEPS = FIBRIL_ASAN + FIBRIL_HARD == 0,
 };
 
 struct fibril__http_free {

@@ -304,7 +304,7 @@ static int dispatch(struct fibril_http_req *req)
     if (lane->stats.in_flight >= lane->handlers_max) {
         return answer_busy(req);
     }
-    int status;
+    int status = 404;
     const struct fibril__http_route *route = find_route(req, &status);
     return route ? run_handler(req, route) : answer_unrouted(req, status);
 }

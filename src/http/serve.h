@@ -14,7 +14,7 @@
 struct fibril__http_lane;
 
 /* Runs on a fibril of its own; the argument is the connection. */
-int fibril__http_serve(void *conn);
+int fibril__http_serve(void *arg);
 
 /* Frees the lane's spare parsers. */
 void fibril__http_scratch_fini(struct fibril__http_lane *lane);

@@ -30,28 +30,28 @@ enum { FIBRIL__HTTP_LISTENERS = 16 };
 struct fibril_http_server {
     struct fibril_http_limits limits;         /* nothing is zero any more but per_address_max */
     struct fibril__http_limits parser_limits; /* the same in the parser's words */
-    enum fibril_stack stack;
-    size_t stack_bytes;
-    int backlog;
-    char *server_field; /* "Server: name\r\n" or "" */
-    size_t server_field_len;
-    enum fibril_http_log access_log;
-    int access_log_fd, error_log_fd;
-    void (*on_access)(void *log_arg, const struct fibril_http_access *access);
-    void (*on_error)(void *log_arg, const char *text);
-    void *log_arg;
     struct fibril__http_router router;
     struct fibril__http_addresses addresses;
     struct fibril__http_static *statics; /* all of them, for free */
     struct fibril__http_listener listeners[FIBRIL__HTTP_LISTENERS];
-    unsigned listener_count;
-    bool own_loop; /* opts.loops was 0: the one lane is on the caller's loop */
-    unsigned lane_count;
     struct fibril__http_lane **lanes;
+    char *server_field; /* "Server: name\r\n" or "" */
+    size_t server_field_len;
+    size_t stack_bytes;
+    void (*on_access)(void *log_arg, const struct fibril_http_access *access);
+    void (*on_error)(void *log_arg, const char *text);
+    void *log_arg;
+    _Atomic int64_t drain_deadline_ns;
+    enum fibril_stack stack;
+    enum fibril_http_log access_log;
+    int access_log_fd, error_log_fd;
+    int backlog;
+    unsigned listener_count;
+    unsigned lane_count;
+    bool own_loop; /* opts.loops was 0: the one lane is on the caller's loop */
     _Atomic bool running;
     _Atomic bool stopping; /* release, after drain_deadline_ns; pairs with the lanes' acquire */
-    _Atomic int64_t drain_deadline_ns;
-    _Atomic bool late; /* some request was cancelled at the deadline */
+    _Atomic bool late;     /* some request was cancelled at the deadline */
 };
 
 /* The share of one lane in a number that is meant for the whole server, at least 1. */
