@@ -17,14 +17,18 @@
 
 enum { CYCLE_MAX = 1 << 20, NAMED_MAX = 32 };
 
-static const struct fibril *blocker_of(const struct fibril *f) {
-    bool parked = f->state == FIBRIL__PARKED && f->wait && f->wait->blocker;
-    return parked ? f->wait->blocker(f) : NULL;
+/* Whom f waits for. What another loop's fibril waits for changes while we look, unless all loops sleep: `only`, if not NULL, is the
+ * one loop that may be looked at. */
+static const struct fibril *blocker_of(const struct fibril *f, const struct fibril_loop *only) {
+    if ((only && f->loop != only) || f->state != FIBRIL__PARKED || !f->wait || !f->wait->blocker) {
+        return NULL;
+    }
+    return f->wait->blocker(f);
 }
 
 /* Whether f is in a cycle and has the smallest number of it. */
-static bool leads_cycle(const struct fibril *f) {
-    const struct fibril *next = blocker_of(f);
+static bool leads_cycle(const struct fibril *f, const struct fibril_loop *only) {
+    const struct fibril *next = blocker_of(f, only);
     for (int steps = 0; next && steps < CYCLE_MAX; steps++) {
         if (next == f) {
             return true;
@@ -32,7 +36,7 @@ static bool leads_cycle(const struct fibril *f) {
         if (next->id < f->id) {
             return false;
         }
-        next = blocker_of(next);
+        next = blocker_of(next, only);
     }
     return false;
 }
@@ -48,31 +52,32 @@ static void write_cycle(const struct fibril *first, int fd) {
         fibril__text_state(&t, f, f->loop->now_ns);
         fibril__text_str(&t, "\n");
         fibril__text_flush(&t, fd);
-        f = blocker_of(f);
+        f = blocker_of(f, NULL);
     } while (f && f != first && ++named < NAMED_MAX);
 }
 
 struct search {
-    struct fibril_loop *loop;
+    struct fibril_loop *only; /* NULL: all loops, which all sleep */
     int fd;
     int found;
 };
 
 static void look_at(struct fibril *f, void *arg) {
     struct search *s = arg;
-    if (f->loop == s->loop && leads_cycle(f)) {
+    if ((!s->only || f->loop == s->only) && leads_cycle(f, s->only)) {
         write_cycle(f, s->fd);
         s->found++;
     }
 }
 
-int fibril_deadlocks(int fd) {
-    struct search s = {.loop = fibril__loop, .fd = fd};
-    if (!s.loop) {
-        return -EPERM;
-    }
+static int write_cycles(struct fibril_loop *only, int fd) {
+    struct search s = {.only = only, .fd = fd};
     fibril__each(look_at, &s);
     return s.found;
+}
+
+int fibril_deadlocks(int fd) {
+    return fibril__loop ? write_cycles(fibril__loop, fd) : -EPERM;
 }
 
 /* ---- nobody can go on ---- */
@@ -125,7 +130,7 @@ static void report(void) {
     static const char head[] = "fibril: deadlock: no fibril can ever run again\n";
     int left = NAMED_MAX;
     (void)!write(STDERR_FILENO, head, sizeof head - 1);
-    fibril_deadlocks(STDERR_FILENO);
+    write_cycles(/* only= */ NULL, STDERR_FILENO);
     fibril__each(write_waiter, &left);
 }
 

@@ -75,13 +75,12 @@ void fibril__text_fibril(struct fibril__text *t, const struct fibril *f) {
     }
 }
 
-static void waiting(struct fibril__text *t, const struct fibril *f) {
+static void wait_object(struct fibril__text *t, const struct fibril *f) {
     const struct fibril__wait_kind *kind = f->wait;
-    fibril__text_str(t, "waits: ");
-    fibril__text_str(t, kind->name);
-    if (kind->fd) {
+    int fd = kind->fd ? kind->fd(f) : -1;
+    if (fd >= 0) {
         fibril__text_str(t, " on descriptor ");
-        fibril__text_dec(t, (uint64_t)kind->fd(f));
+        fibril__text_dec(t, (uint64_t)fd);
         return;
     }
     const struct fibril *blocker = kind->blocker ? kind->blocker(f) : NULL;
@@ -94,16 +93,30 @@ static void waiting(struct fibril__text *t, const struct fibril *f) {
     }
 }
 
-void fibril__text_state(struct fibril__text *t, const struct fibril *f, int64_t now_ns) {
-    if (f->loop->current == f) {
+/* Whoever parks last polls on its own stack: it is the loop's current fibril, and waits all the same. */
+static void state(struct fibril__text *t, const struct fibril *f, int64_t now_ns, bool look) {
+    const struct fibril__wait_kind *kind = f->wait;
+    if (f->state == FIBRIL__PARKED && kind) {
+        fibril__text_str(t, "waits: ");
+        fibril__text_str(t, kind->name);
+        if (look) {
+            wait_object(t, f);
+        }
+    } else if (f->loop->current == f) {
         fibril__text_str(t, "running");
-    } else if (f->state == FIBRIL__PARKED) {
-        waiting(t, f);
     } else {
         fibril__text_str(t, f->state == FIBRIL__READY ? "ready" : "ended, not joined");
     }
     fibril__text_str(t, " since ");
     fibril__text_seconds(t, now_ns - f->since_ns);
+}
+
+void fibril__text_state(struct fibril__text *t, const struct fibril *f, int64_t now_ns) {
+    state(t, f, now_ns, /* look= */ true);
+}
+
+void fibril__text_state_outside(struct fibril__text *t, const struct fibril *f, int64_t now_ns) {
+    state(t, f, now_ns, /* look= */ false);
 }
 
 void fibril__text_flush(struct fibril__text *t, int fd) {

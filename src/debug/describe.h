@@ -22,8 +22,10 @@ void fibril__text_seconds(struct fibril__text *t, int64_t ns);
 void fibril__text_code(struct fibril__text *t, const void *address);
 /* 'fibril 12 "name"'. */
 void fibril__text_fibril(struct fibril__text *t, const struct fibril *f);
-/* What f is doing: "running", "ready", "waits for mutex 0x... (read, descriptor 5) since 1.234 s". */
+/* What f is doing: "running", "ready", "waits: recv on descriptor 5", each "since 1.234 s". */
 void fibril__text_state(struct fibril__text *t, const struct fibril *f, int64_t now_ns);
+/* The same of a fibril whose loop may be running meanwhile: the object that it waits on is not looked at, it may be going. */
+void fibril__text_state_outside(struct fibril__text *t, const struct fibril *f, int64_t now_ns);
 /* Writes the text and empties it. */
 void fibril__text_flush(struct fibril__text *t, int fd);
 

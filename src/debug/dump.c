@@ -45,7 +45,11 @@ static void write_one(struct fibril *f, void *arg) {
     struct fibril__text t = {.len = 0};
     fibril__text_fibril(&t, f);
     fibril__text_str(&t, " ");
-    fibril__text_state(&t, f, fibril_now());
+    if (w->stacks) {
+        fibril__text_state(&t, f, fibril_now());
+    } else {
+        fibril__text_state_outside(&t, f, fibril_now());
+    }
     if (f->site) {
         fibril__text_str(&t, ", spawned at ");
         fibril__text_code(&t, f->site);
@@ -65,7 +69,7 @@ static void write_loop(struct fibril_loop *loop, int fd, bool stacks) {
     fibril__text_str(&t, fibril_loop_poller(loop));
     fibril__text_str(&t, "): ");
     fibril__text_dec(&t, loop->alive + loop->daemons + 1);
-    fibril__text_str(&t, loop == fibril__loop || stacks ? " fibrils\n" : " fibrils, busy: no answer\n");
+    fibril__text_str(&t, stacks ? " fibrils\n" : " fibrils, busy: no answer\n");
     fibril__text_flush(&t, fd);
     struct writing w = {.loop = loop, .fd = fd, .stacks = stacks};
     fibril__each(write_one, &w);
@@ -169,19 +173,26 @@ static void dump_on_quit(struct fibril__message *message) {
 
 static struct fibril__message quit_message = {.run = dump_on_quit};
 
-/* The dump is made between fibrils. If a second signal comes before that the loop is stuck: then at once, as far as that goes. */
-static void on_quit(int signo) {
-    (void)signo;
-    int saved = errno;
-    struct fibril_loop *loop = fibril__loop;
+static struct fibril_loop *any_loop(void) {
+    struct fibril_loop *loop = NULL;
     for (unsigned i = 0; !loop && i < FIBRIL__LOOPS_MAX; i++) {
         loop = fibril__loop_slot(i);
     }
+    return loop;
+}
+
+/* The dump is made between fibrils. If a second signal comes before that the loop is stuck: then at once, as far as that goes. An OS
+ * thread without a loop passes the signal on to one that has: a backtrace of its own says nothing. */
+static void on_quit(int signo) {
+    int saved = errno;
+    struct fibril_loop *here = fibril__loop, *loop = here ? here : any_loop();
     if (loop && !atomic_exchange(&quit_pending, true)) {
         fibril__loop_send(loop, &quit_message);
-    } else if (loop) {
-        write_loop(loop, STDERR_FILENO, /* stacks= */ false);
+    } else if (here) {
+        write_loop(here, STDERR_FILENO, /* stacks= */ false);
         fibril__backtrace_write(STDERR_FILENO, 2);
+    } else if (loop) {
+        pthread_kill(loop->thread, signo);
     }
     errno = saved;
 }

@@ -67,6 +67,9 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     }
     /* Not ours: the earlier handler gets the fault, which happens again when we return. */
     sigaction(signo, signo == SIGSEGV ? &old_segv : &old_bus, NULL);
+    if (info->si_code <= 0) {
+        raise(signo); /* somebody sent it: nothing happens again by itself */
+    }
 }
 
 static void install(void) {

@@ -45,6 +45,7 @@ static void look(struct watched *w, int64_t now_ns) {
         *w = (struct watched){.loop = w->loop, .progress = progress, .since_ns = now_ns};
     } else if (!w->reported && now_ns - w->since_ns >= w->loop->opts.stall_ns) {
         w->reported = true;
+        atomic_store(&w->loop->stalled_progress, progress);
         atomic_store(&w->loop->stalled_since_ns, w->since_ns);
         pthread_kill(w->loop->thread, SIGURG);
     }
@@ -88,7 +89,7 @@ static void on_signal(int signo) {
     (void)signo;
     struct fibril_loop *loop = fibril__loop;
     int64_t since_ns = loop ? atomic_exchange(&loop->stalled_since_ns, 0) : 0;
-    if (!since_ns) {
+    if (!since_ns || progress_of(loop) != atomic_load(&loop->stalled_progress)) {
         return;
     }
     int saved = errno;
