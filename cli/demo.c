@@ -125,10 +125,8 @@ static int load_for_page(struct site *site, unsigned count, char *ret_json, size
     if (rc < 0) {
         return rc;
     }
-    snprintf(ret_json, size,
-             "{\"peak\":%u,\"answered\":%u,\"failed\":%u,\"seconds\":%.3f,\"bytes_each\":%lld}\n",
-             site->pulse.peak, drive.answered, drive.failed, (double)drive.round_ns[0] / 1e9,
-             (long long)pulse_bytes_each(&site->pulse));
+    snprintf(ret_json, size, "{\"peak\":%u,\"answered\":%u,\"failed\":%u,\"seconds\":%.3f}\n",
+             site->pulse.peak, drive.answered, drive.failed, (double)drive.round_ns[0] / 1e9);
     return 0;
 }
 

@@ -4,8 +4,10 @@
  * for the present second; when the second is over two percentiles of it are kept. The server's own
  * histogram has one bucket to each factor of two: right for counting, too coarse for a curve.
  *
- * Memory per request is taken at the peak only. Later the process still holds what it cached for
- * reuse, and dividing that by few requests would say nothing.
+ * Memory per request is what the process grew by since before its first load, at the largest
+ * number of requests in flight so far. After a load the process still holds what it cached for
+ * reuse: dividing that by fewer requests would say too much, and counting a second load from
+ * there would say next to nothing.
  */
 #include "pulse.h"
 
@@ -24,10 +26,10 @@ void pulse_begin_peak(struct pulse *pulse)
     struct process_use use = process_look();
 
     pulse->peak = pulse->in_flight;
-    pulse->peak_at = 0;
-    pulse->peak_bytes = 0;
-    pulse->idle_bytes = use.bytes;
     pulse->threads = use.threads;
+    if (!pulse->idle_bytes) {
+        pulse->idle_bytes = use.bytes;
+    }
 }
 
 void pulse_enter(struct pulse *pulse)

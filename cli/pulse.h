@@ -34,7 +34,7 @@ struct pulse {
     unsigned in_flight; /* requests whose handler runs now, event streams not counted */
     unsigned peak;      /* most of them since pulse_begin_peak */
     unsigned threads;   /* OS threads at the peak */
-    int64_t idle_bytes; /* of the process, at pulse_begin_peak */
+    int64_t idle_bytes; /* of the process, at the first pulse_begin_peak */
     int64_t peak_bytes; /* most, while as many as peak_at were in flight */
     unsigned peak_at;
     uint64_t answered;
@@ -50,7 +50,8 @@ struct pulse {
 /* Touches all of its memory, so that none of it is taken for a request's later. */
 void pulse_init(struct pulse *pulse);
 
-/* Forgets the peak, and takes what the process uses now for what it uses idle. */
+/* Begins to look for a peak anew. The first time, the process is idle: its memory is taken for what
+ * it uses without requests. */
 void pulse_begin_peak(struct pulse *pulse);
 
 /* Counts a request in and out. */
@@ -63,7 +64,8 @@ void pulse_answer(struct pulse *pulse, int64_t duration_ns);
 /* Looks at the process; to be called every PULSE_TICK_MS. */
 void pulse_tick(struct pulse *pulse);
 
-/* User memory per request in flight at the peak, in bytes; 0 while fewer than 100 were. */
+/* User memory per request in flight, in bytes, at the largest peak so far; 0 while fewer than 100
+ * were. */
 int64_t pulse_bytes_each(const struct pulse *pulse);
 
 #endif

@@ -62,7 +62,7 @@ void show_end(struct show *show)
 
 static void row(const char *name, const char *value, const char *meaning)
 {
-    printf("  %-25s %12s   %s\n", name, value, meaning);
+    printf("  %-25s %12s%s%s\n", name, value, *meaning ? "   " : "", meaning);
 }
 
 static void seconds_row(const struct drive *drive)

@@ -92,9 +92,8 @@
     const response = await fetch(`/load?requests=${count}`, { method: "POST" });
     if (!response.ok) throw new Error(await response.text());
     const done = await response.json();
-    const each = done.bytes_each > 0 ? ` ${bytes(done.bytes_each)} each.` : "";
     say("load-result", `${number.format(done.answered)} answered, ${number.format(done.failed)} failed, in ` +
-      `${done.seconds.toFixed(2)} s; ${number.format(done.peak)} in flight at once.${each}`, done.failed);
+      `${done.seconds.toFixed(2)} s; ${number.format(done.peak)} in flight at once.`, done.failed);
   }
 
   async function ask(path) {
