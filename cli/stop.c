@@ -26,13 +26,15 @@ void stop_block(void)
 static void say_draining(const struct stop *stop)
 {
     struct fibril_http_stats stats;
+    char limit[48] = "";
 
     fibril_http_server_stats(stop->srv, &stats);
+    if (stop->drain_ns != FIBRIL_FOREVER) {
+        snprintf(limit, sizeof(limit), " for %g s at most", (double)stop->drain_ns / 1e9);
+    }
     if (stats.in_flight) {
-        fprintf(stderr,
-                "draining: %llu requests in flight may take %g s more (a second signal ends "
-                "them)\n",
-                (unsigned long long)stats.in_flight, (double)stop->drain_ns / 1e9);
+        fprintf(stderr, "draining%s, requests in flight: %llu (a second signal ends them)\n", limit,
+                (unsigned long long)stats.in_flight);
     }
 }
 
