@@ -164,13 +164,16 @@ static void run_list(struct epoll_poller *p, struct fibril__fd_record *r, struct
     }
 }
 
-static void run_watchers(struct epoll_poller *p, struct fibril__fd_record *r)
+/* `known` is what the edge said, or 0 when it may have been used up since then. epoll reports the
+ * whole state in the bits of poll(2), so a watcher needs no call of its own. */
+static void run_watchers(struct epoll_poller *p, struct fibril__fd_record *r, uint32_t known)
 {
     struct fibril__link *link = r->watchers.head.next;
     while (link != &r->watchers.head) {
         struct fibril__op *op = fibril__op_of(link);
         link = link->next;
-        int result = fibril__attempt_poll(op->fd, op->events);
+        int result = known ? (int)known & (op->events | POLLERR | POLLHUP)
+                           : fibril__attempt_poll(op->fd, op->events);
         if (result != 0) {
             finish(p, op, result);
         }
@@ -203,18 +206,30 @@ static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
     if (UNLIKELY(e->events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
         r->flags |= FIBRIL__FD_ENDING;
     }
+    bool moved = !fibril__list_empty(&r->readers) || !fibril__list_empty(&r->writers);
     run_list(p, r, &r->readers, FIBRIL__FD_READABLE);
     run_list(p, r, &r->writers, FIBRIL__FD_WRITABLE);
     if (UNLIKELY(!fibril__list_empty(&r->watchers))) {
-        run_watchers(p, r);
+        run_watchers(p, r, moved ? 0 : e->events);
     }
 }
 
 /* ---- starting and ending ------------------------------------------------------------------------
  */
 
+/* Whether an edge is owed for everything that op waits for, so that it surely is not ready now. */
+static bool awaits_reading(const struct fibril__fd_record *r, const struct fibril__op *op)
+{
+    unsigned told = FIBRIL__FD_REGISTERED | FIBRIL__FD_READABLE | FIBRIL__FD_ENDING;
+    return (r->flags & told) == FIBRIL__FD_REGISTERED && (op->events & POLLIN) &&
+           !(op->events & ~(POLLIN | POLLRDHUP));
+}
+
 static int start_poll(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
+    if (awaits_reading(r, op)) {
+        return queue(p, &r->watchers, op);
+    }
     int result = fibril__attempt_poll(op->fd, op->events);
     return result ? fibril__op_over(op, result) : wait_for_edge(p, r, &r->watchers, op);
 }
