@@ -169,7 +169,8 @@ def wrong_options_of_serve_are_refused():
 @test
 def wrong_limits_are_refused():
     for value, limits in (("'body'", "body=1"), ("body_bytes", "body_bytes"), ("body_bytes", "body_bytes=1t"),
-                          ("body_bytes", "body_bytes=0"), ("head_s", "head_s=1,head_s=fast"), ("fields_max", "fields_max=0"),
+                          ("body_bytes", "body_bytes=0"), ("head_s", "head_s=1,head_s=fast"),
+                          ("fields_max", "fields_max=0"),
                           ("fields_max", "fields_max=-3"), ("''", ""), ("head_s", "head_s=" + "1" * 200)):
         line = refused(value, "serve", ".", "--limits", limits)
         assert "--limits" in line, line
