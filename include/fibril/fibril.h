@@ -67,7 +67,7 @@ struct fibril_opts {
     unsigned loops;        /* OS threads that run fibrils, the caller's included; 0 means 1 */
     bool pin;              /* bind each loop's OS thread to a processor of its own */
     size_t stack_bytes;    /* default size of own stacks, 0 means 128 KiB; rounded up to 2^n pages */
-    size_t run_stack_bytes; /* size of a shared run stack for copied stacks, 0 means 1 MiB */
+    size_t run_stack_bytes; /* size of each shared run stack for copied stacks, 0 means 1 MiB */
     uint64_t seed;         /* of the sim poller and of the hard flavour */
     int64_t stall_ns;      /* report a fibril that keeps its loop longer than this; 0 means never */
     enum fibril_deadlock deadlock;

@@ -115,7 +115,7 @@ static int nap(void *arg) {
 
 static int million_main(void *arg) {
     (void)arg;
-    int n = test_is_slow() ? MILLION / 100 : MILLION;
+    int n = test_is_slow() ? MILLION / 500 : MILLION;
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
     int64_t deadline_ns = fibril_after(hour_ns);
     for (int i = 0; i < n; i++) {
