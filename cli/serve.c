@@ -99,9 +99,8 @@ static const struct option options[] = {
      .value = "KEY=VALUE,...",
      .set = option_limits,
      .offset = FIELD(limits),
-     .help =
-         "what a peer may make the server hold, read or wait for; the keys are below.\n"
-         "may be given several times. default: as listed there.\n"
+     .help = "what a peer may make the server hold, read or wait for; the keys are below.\n"
+             "may be given several times. default: as listed there.\n"
              "example: --limits body_bytes=10m,head_s=5"},
     {.name = "--poller",
      .value = "P",

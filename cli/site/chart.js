@@ -52,7 +52,7 @@
       text += `<line class="grid" x1="${left}" x2="${width - right}" y1="${at}" y2="${at}"/>` +
         `<text class="label" x="${left - 8}" y="${at + 4}" text-anchor="end">${tick(Number((10 ** power).toPrecision(1)))}</text>`;
     }
-    for (const ago of [60, 45, 30, 15]) {
+    for (const ago of width < 480 ? [60, 30] : [60, 45, 30, 15]) {
       text += `<text class="label" x="${x(seconds - ago)}" y="${floor + 18}" text-anchor="${ago === 60 ? "start" : "middle"}">${ago} s ago</text>`;
     }
     return text + `<text class="label" x="${width - right}" y="${floor + 18}" text-anchor="end">now</text>`;
