@@ -28,6 +28,7 @@ static void take_line(struct drive *drive, const char *line)
         if (drive->rounds_over < DRIVE_ROUNDS) {
             drive->round_ns[drive->rounds_over] = ns;
         }
+        drive->slowest_ns = ns > drive->slowest_ns ? ns : drive->slowest_ns;
         drive->rounds_over++;
     } else if (strncmp(line, "why ", 4) == 0) {
         snprintf(drive->why, sizeof(drive->why), "%.*s", (int)sizeof(drive->why) - 1, line + 4);

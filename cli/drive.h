@@ -16,7 +16,7 @@ struct drive {
     /* What has come of it so far. */
     unsigned opened, in_flight, answered, failed;
     unsigned rounds_over;
-    int64_t round_ns[DRIVE_ROUNDS];
+    int64_t round_ns[DRIVE_ROUNDS], slowest_ns;
     char why[160]; /* of the first failure, "" without one */
     struct fibril_process *process;
 };

@@ -74,6 +74,10 @@ static void seconds_row(const struct drive *drive)
         snprintf(text, sizeof(text), "%.3f", (double)drive->round_ns[i] / 1e9);
         row(name, text, "at the client, first request sent to last answer read");
     }
+    if (drive->rounds_over > DRIVE_ROUNDS) {
+        snprintf(text, sizeof(text), "%.3f", (double)drive->slowest_ns / 1e9);
+        row("seconds, slowest round", text, "of all rounds");
+    }
 }
 
 void show_table(const struct drive *drive, const struct pulse *pulse, const char *poller)
