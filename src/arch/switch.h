@@ -49,7 +49,7 @@ void fibril__context_visited(void); /* context.c */
 #endif
 
 /* FIBRIL_SWITCH_INLINE is given by the build where the architecture has an inline form and the callers are optimised. */
-#if defined(FIBRIL_SWITCH_INLINE) && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN
+#if FIBRIL_SWITCH_INLINE && defined(__OPTIMIZE__) && !FIBRIL_ASAN && !FIBRIL_TSAN
 #include "arch/switch_x86_64.h"
 #else
 #define FIBRIL_ARCH_INLINE_BYTES fibril__arch_frame_bytes
