@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The only caller of malloc. Every allocation can fail, and in tests is made to: fibril__alloc_fail_after(n)
- * lets n more succeed and fails all later ones, so a test can walk a scenario through every failure point.
+ * The only caller of malloc. Every allocation can fail, and in tests is made to:
+ * fibril__alloc_fail_after(n) lets n more succeed and fails all later ones, so a test can walk a
+ * scenario through every failure point.
  */
 #ifndef FIBRIL_BASE_ALLOC_H
 #define FIBRIL_BASE_ALLOC_H
@@ -22,7 +23,8 @@ void fibril__free(void *p);
 /* Returns a copy of the string, or NULL. */
 char *fibril__strdup(const char *s);
 
-/* Says whether the next allocation that does not go through malloc (a mapping) is to fail: it counts as one. */
+/* Says whether the next allocation that does not go through malloc (a mapping) is to fail: it
+ * counts as one. */
 int fibril__alloc_refuse(void);
 
 /* Lets n more allocations of the process succeed and fails the later ones; -1 ends the failing. */

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-NORETURN void fibril__panic(const char *text) {
+NORETURN void fibril__panic(const char *text)
+{
     static const char prefix[] = "fibril: ";
     (void)!write(STDERR_FILENO, prefix, sizeof prefix - 1);
     (void)!write(STDERR_FILENO, text, strlen(text));
@@ -18,7 +19,8 @@ NORETURN void fibril__panic(const char *text) {
     abort();
 }
 
-NORETURN void fibril__panicf(const char *format, ...) {
+NORETURN void fibril__panicf(const char *format, ...)
+{
     char text[512];
     va_list args;
     va_start(args, format);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * FIBRIL_ASSERT stays in every build: it is used where a broken invariant would corrupt memory or hang.
- * FIBRIL_CHECK is for the debug flavours only, where the test is too dear for a hot path.
+ * FIBRIL_ASSERT stays in every build: it is used where a broken invariant would corrupt memory or
+ * hang. FIBRIL_CHECK is for the debug flavours only, where the test is too dear for a hot path.
  */
 #ifndef FIBRIL_BASE_ASSERT_H
 #define FIBRIL_BASE_ASSERT_H
@@ -17,7 +17,7 @@ NORETURN void fibril__panicf(const char *format, ...) PRINTF(1, 2);
 #define FIBRIL_STR_(x) #x
 #define FIBRIL_STR(x) FIBRIL_STR_(x)
 
-#define FIBRIL_ASSERT(x) \
+#define FIBRIL_ASSERT(x)                                                                           \
     (LIKELY(x) ? (void)0 : fibril__panic(__FILE__ ":" FIBRIL_STR(__LINE__) ": broken: " #x))
 
 #ifdef NDEBUG

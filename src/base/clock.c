@@ -4,7 +4,8 @@
 
 #include <time.h>
 
-int64_t fibril__clock_now(void) {
+int64_t fibril__clock_now(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;

@@ -17,7 +17,7 @@
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* The object that holds `member` at address `ptr`. */
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -46,7 +46,8 @@
 #define NO_ASAN __attribute__((no_sanitize_address))
 
 /* Tells the processor that this is a spin loop. */
-static inline void cpu_relax(void) {
+static inline void cpu_relax(void)
+{
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -55,7 +56,8 @@ static inline void cpu_relax(void) {
 }
 
 /* The stack pointer, or an address a little above it. */
-static ALWAYS_INLINE char *stack_pointer(void) {
+static ALWAYS_INLINE char *stack_pointer(void)
+{
 #if defined(__x86_64__)
     char *sp;
     __asm__ volatile("movq %%rsp, %0" : "=r"(sp));

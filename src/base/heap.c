@@ -9,12 +9,14 @@
 
 enum { ARITY = 4, CAP_MIN = 64 };
 
-void fibril__heap_fini(struct fibril__heap *h) {
+void fibril__heap_fini(struct fibril__heap *h)
+{
     fibril__free(h->entries);
     *h = (struct fibril__heap){0};
 }
 
-int fibril__heap_reserve(struct fibril__heap *h) {
+int fibril__heap_reserve(struct fibril__heap *h)
+{
     if (LIKELY(h->len < h->cap)) {
         return 0;
     }
@@ -31,13 +33,15 @@ int fibril__heap_reserve(struct fibril__heap *h) {
     return 0;
 }
 
-static inline void place(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e) {
+static inline void place(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e)
+{
     h->entries[i] = e;
     e.node->index = i;
 }
 
 /* Both sifts carry the entry in a hole and write it once. */
-static void sift_up(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e) {
+static void sift_up(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e)
+{
     while (i > 0) {
         uint32_t parent = (i - 1) / ARITY;
         if (h->entries[parent].key <= e.key) {
@@ -49,7 +53,8 @@ static void sift_up(struct fibril__heap *h, uint32_t i, struct fibril__heap_entr
     place(h, i, e);
 }
 
-static uint32_t smallest_child(const struct fibril__heap *h, uint32_t first) {
+static uint32_t smallest_child(const struct fibril__heap *h, uint32_t first)
+{
     uint32_t end = first + ARITY < h->len ? first + ARITY : h->len;
     uint32_t best = first;
     for (uint32_t i = first + 1; i < end; i++) {
@@ -60,7 +65,8 @@ static uint32_t smallest_child(const struct fibril__heap *h, uint32_t first) {
     return best;
 }
 
-static void sift_down(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e) {
+static void sift_down(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e)
+{
     for (;;) {
         uint32_t first = i * ARITY + 1;
         if (first >= h->len) {
@@ -76,13 +82,15 @@ static void sift_down(struct fibril__heap *h, uint32_t i, struct fibril__heap_en
     place(h, i, e);
 }
 
-void fibril__heap_insert(struct fibril__heap *h, struct fibril__heap_node *n, int64_t key) {
+void fibril__heap_insert(struct fibril__heap *h, struct fibril__heap_node *n, int64_t key)
+{
     FIBRIL_ASSERT(h->len < h->cap);
     FIBRIL_CHECK(n->index == FIBRIL__HEAP_OUT);
     sift_up(h, h->len++, (struct fibril__heap_entry){key, n});
 }
 
-void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n) {
+void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n)
+{
     uint32_t i = n->index;
     if (i == FIBRIL__HEAP_OUT) {
         return;
@@ -100,7 +108,8 @@ void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n) {
     }
 }
 
-struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h) {
+struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h)
+{
     struct fibril__heap_node *n = h->entries[0].node;
     fibril__heap_remove(h, n);
     return n;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See context.h. Every switch goes through here, so the hooks that tell ASan, TSan and valgrind about stacks stand
- * in one place:
- *   - ASan is told before and after each switch, with the bounds of the stack that is entered; at the last switch of
- *     a context its fake stack is dropped. Copied frames keep their poisoned red zones in the shadow of the run
- *     stack, so that shadow is cleared whenever another context moves in.
- *   - TSan has a fiber per context and is told immediately before the jump, in the function that jumps.
- *   - valgrind knows own stacks from slots.c and the run stack from here, and is told what is copied into it.
+ * See context.h. Every switch goes through here, so the hooks that tell ASan, TSan and valgrind
+ * about stacks stand in one place:
+ *   - ASan is told before and after each switch, with the bounds of the stack that is entered; at
+ * the last switch of a context its fake stack is dropped. Copied frames keep their poisoned red
+ * zones in the shadow of the run stack, so that shadow is cleared whenever another context moves
+ * in.
+ *   - TSan has a fiber per context and is told immediately before the jump, in the function that
+ * jumps.
+ *   - valgrind knows own stacks from slots.c and the run stack from here, and is told what is
+ * copied into it.
  */
 #include "ctx/context.h"
 
@@ -43,15 +46,18 @@ enum {
 /* ---- sanitizer hooks ---- */
 
 #if FIBRIL_ASAN
-static void asan_bounds(struct fibril__context *c, const void *low, size_t bytes) {
+static void asan_bounds(struct fibril__context *c, const void *low, size_t bytes)
+{
     c->asan_fake = NULL;
     c->low = low;
     c->bytes = bytes;
 }
-static ALWAYS_INLINE void asan_leave(void **fake, const struct fibril__context *to) {
+static ALWAYS_INLINE void asan_leave(void **fake, const struct fibril__context *to)
+{
     __sanitizer_start_switch_fiber(fake, to->low, to->bytes);
 }
-static ALWAYS_INLINE void asan_arrive(const struct fibril__context *c) {
+static ALWAYS_INLINE void asan_arrive(const struct fibril__context *c)
+{
     __sanitizer_finish_switch_fiber(c->asan_fake, NULL, NULL);
 }
 #else
@@ -64,7 +70,8 @@ static ALWAYS_INLINE void asan_arrive(const struct fibril__context *c) {
 #define tsan_create(c) ((c)->tsan = __tsan_create_fiber(0))
 #define tsan_adopt(c) ((c)->tsan = __tsan_get_current_fiber())
 #define tsan_go(to) __tsan_switch_to_fiber((to)->tsan, 0)
-static void tsan_reap(struct fibril__machine *m) {
+static void tsan_reap(struct fibril__machine *m)
+{
     if (m->tsan_dead) {
         __tsan_destroy_fiber(m->tsan_dead);
         m->tsan_dead = NULL;
@@ -80,17 +87,20 @@ static void tsan_reap(struct fibril__machine *m) {
 /* ---- the machine ---- */
 
 void fibril__machine_init(struct fibril__machine *m, size_t run_bytes,
-                          void (*overflowed)(struct fibril__context *c)) {
+                          void (*overflowed)(struct fibril__context *c))
+{
     *m = (struct fibril__machine){.run_bytes = run_bytes, .overflowed = overflowed};
 }
 
-static size_t mapping_bytes(const struct fibril__machine *m, size_t page) {
+static size_t mapping_bytes(const struct fibril__machine *m, size_t page)
+{
     return FIBRIL__RUN_STACKS * (page + m->run_bytes) + page + VIA_BYTES;
 }
 
-/* One mapping: a guard and a run stack, again and again, a guard, and the stack for copying, which an overflow of a run stack
- * cannot reach. */
-static int map_run_stacks(struct fibril__machine *m) {
+/* One mapping: a guard and a run stack, again and again, a guard, and the stack for copying, which
+ * an overflow of a run stack cannot reach. */
+static int map_run_stacks(struct fibril__machine *m)
+{
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (fibril__alloc_refuse()) {
         return -1;
@@ -117,7 +127,8 @@ static int map_run_stacks(struct fibril__machine *m) {
     return 0;
 }
 
-void fibril__machine_fini(struct fibril__machine *m) {
+void fibril__machine_fini(struct fibril__machine *m)
+{
     if (m->mapping) {
         munmap(m->mapping, mapping_bytes(m, (size_t)sysconf(_SC_PAGESIZE)));
     }
@@ -127,7 +138,8 @@ void fibril__machine_fini(struct fibril__machine *m) {
 
 /* ---- making contexts ---- */
 
-void fibril__context_thread(struct fibril__context *c) {
+void fibril__context_thread(struct fibril__context *c)
+{
     *c = (struct fibril__context){.policy = FIBRIL__THREAD};
 #if FIBRIL_ASAN
     pthread_attr_t attr;
@@ -142,12 +154,14 @@ void fibril__context_thread(struct fibril__context *c) {
     tsan_adopt(c);
 }
 
-void fibril__context_own_hooked(struct fibril__context *c, void *low, void *top) {
+void fibril__context_own_hooked(struct fibril__context *c, void *low, void *top)
+{
     asan_bounds(c, low, (size_t)((char *)top - (char *)low));
     tsan_create(c);
 }
 
-int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c) {
+int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
+{
     if (!m->mapping && map_run_stacks(m) != 0) {
         return -1;
     }
@@ -158,14 +172,16 @@ int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
     return 0;
 }
 
-void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__context *c) {
+void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__context *c)
+{
     (void)m;
     (void)c;
     asan_arrive(c);
     tsan_reap(m);
 }
 
-void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c) {
+void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c)
+{
     if (m->runs[c->log2].resident == c) {
         m->runs[c->log2].resident = NULL;
     }
@@ -179,13 +195,16 @@ void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__conte
 
 typedef long long grain __attribute__((vector_size(FIBRIL__COPY_GRAIN), may_alias));
 
-/* Copies whole grains; both ends are aligned. Not memcpy: under ASan that would complain of the red zones of frames. */
+/* Copies whole grains; both ends are aligned. Not memcpy: under ASan that would complain of the red
+ * zones of frames. */
 #if FIBRIL_ASAN
 NO_ASAN static NOINLINE
 #else
 static ALWAYS_INLINE
 #endif
-    void copy_grains(void *to, const void *from, size_t bytes) {
+    void
+    copy_grains(void *to, const void *from, size_t bytes)
+{
     grain *t = to;
     const grain *f = from;
     size_t n = bytes / sizeof(grain);
@@ -198,7 +217,8 @@ static ALWAYS_INLINE
     }
 }
 
-static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, size_t live) {
+static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, size_t live)
+{
     uint32_t bytes = fibril__copy_round(live);
     if (c->saved && c->saved_bytes == bytes) {
         return true;
@@ -215,7 +235,8 @@ static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, s
     return true;
 }
 
-bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp) {
+bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp)
+{
     if (c->policy == FIBRIL__UNGUARDED) {
         /* The context lies in its slot; the stack pointer may have left it. */
         uintptr_t slot = (uintptr_t)c & ~(((uintptr_t)1 << c->log2) - 1);
@@ -234,12 +255,14 @@ bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__cont
     return resize_piece(m, c, live);
 }
 
-static char *live_low(const struct fibril__context *c) {
+static char *live_low(const struct fibril__context *c)
+{
     return (char *)((uintptr_t)c->sp & ~(uintptr_t)(FIBRIL__COPY_GRAIN - 1));
 }
 
 /* Moves the resident's live bytes into its piece. */
-static void evict(struct fibril__machine *m, const struct fibril__run_stack *run) {
+static void evict(struct fibril__machine *m, const struct fibril__run_stack *run)
+{
     struct fibril__context *c = run->resident;
     size_t live = (size_t)(run->top - live_low(c));
     if (UNLIKELY(live > c->saved_bytes) && !resize_piece(m, c, live)) {
@@ -248,7 +271,8 @@ static void evict(struct fibril__machine *m, const struct fibril__run_stack *run
     copy_grains((char *)c->saved, live_low(c), live);
 }
 
-void *fibril__context_move_in(void *arg) {
+void *fibril__context_move_in(void *arg)
+{
     struct fibril__machine *m = arg;
     struct fibril__context *c = m->incoming;
     struct fibril__run_stack *run = &m->runs[c->log2];
@@ -271,7 +295,8 @@ void *fibril__context_move_in(void *arg) {
     return c->sp;
 }
 
-void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p) {
+void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p)
+{
     if (fibril__context_in_place(m, c)) {
         return p;
     }
@@ -286,7 +311,8 @@ void *fibril__context_at(const struct fibril__machine *m, const struct fibril__c
 
 #if FIBRIL_ASAN || FIBRIL_TSAN
 NOINLINE void fibril__context_switch_hooked(struct fibril__machine *m, struct fibril__context *from,
-                                            struct fibril__context *to) {
+                                            struct fibril__context *to)
+{
 #if FIBRIL_ASAN
     asan_leave(&from->asan_fake, to);
 #endif
@@ -298,7 +324,8 @@ NOINLINE void fibril__context_switch_hooked(struct fibril__machine *m, struct fi
 
 NO_ASAN void fibril__context_switch_last_hooked(struct fibril__machine *m,
                                                 struct fibril__context *from,
-                                                struct fibril__context *to) {
+                                                struct fibril__context *to)
+{
 #if FIBRIL_ASAN
     asan_leave(NULL, to);
 #endif
@@ -325,19 +352,22 @@ static struct visit {
 static pthread_mutex_t visit_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* On the visited stack, called by fibril__arch_visit. */
-void fibril__context_visited(void) {
+void fibril__context_visited(void)
+{
     visit.fn(visit.arg);
     void *nowhere;
     fibril__context_jump(visit.machine, &nowhere, visit.self);
 }
 
 /* On the copying stack: as fibril__context_move_in, but continues in the visitor. */
-static void *move_in_to_visit(void *arg) {
+static void *move_in_to_visit(void *arg)
+{
     struct fibril__machine *m = arg;
     return fibril__arch_visit(fibril__context_move_in(m));
 }
 
-static bool room_for_visit(const struct fibril__machine *m, const struct fibril__context *c) {
+static bool room_for_visit(const struct fibril__machine *m, const struct fibril__context *c)
+{
     char *sp = c->sp;
     if (!sp || c->policy == FIBRIL__THREAD) {
         return sp != NULL;
@@ -350,7 +380,8 @@ static bool room_for_visit(const struct fibril__machine *m, const struct fibril_
 }
 
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
-                           struct fibril__context *c, void (*fn)(void *arg), void *arg) {
+                           struct fibril__context *c, void (*fn)(void *arg), void *arg)
+{
     if (!room_for_visit(m, c) || !fibril__context_reserve(m, self)) {
         return false;
     }
@@ -369,13 +400,15 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
 #else
 
 #ifdef FIBRIL_ARCH_HAS_VISIT
-void fibril__context_visited(void) {
+void fibril__context_visited(void)
+{
     fibril__panic("nobody visits under sanitizers");
 }
 #endif
 
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
-                           struct fibril__context *c, void (*fn)(void *arg), void *arg) {
+                           struct fibril__context *c, void (*fn)(void *arg), void *arg)
+{
     (void)m, (void)self, (void)c, (void)fn, (void)arg;
     return false;
 }

@@ -8,7 +8,8 @@
 
 enum { CHUNK_BYTES = 64 << 10 };
 
-static int new_chunk(struct fibril__copies *c) {
+static int new_chunk(struct fibril__copies *c)
+{
     if (c->chunk_len == c->chunk_cap) {
         uint32_t cap = c->chunk_cap ? c->chunk_cap * 2 : 16;
         void **chunks = fibril__realloc(c->chunks, cap * sizeof *chunks);
@@ -29,7 +30,8 @@ static int new_chunk(struct fibril__copies *c) {
 }
 
 /* The rest of a chunk that is too small for this size is kept as a piece of its own size. */
-static void *cut(struct fibril__copies *c, uint32_t bytes) {
+static void *cut(struct fibril__copies *c, uint32_t bytes)
+{
     size_t rest = (size_t)(c->cut_end - c->cut);
     if (rest < bytes) {
         if (rest > 0) {
@@ -46,7 +48,8 @@ static void *cut(struct fibril__copies *c, uint32_t bytes) {
     return p;
 }
 
-void *fibril__copy_take(struct fibril__copies *c, uint32_t bytes) {
+void *fibril__copy_take(struct fibril__copies *c, uint32_t bytes)
+{
     uint32_t class = bytes / FIBRIL__COPY_GRAIN - 1;
     void *p;
     if (class >= FIBRIL__COPY_CLASSES) {
@@ -63,7 +66,8 @@ void *fibril__copy_take(struct fibril__copies *c, uint32_t bytes) {
     return p;
 }
 
-void fibril__copy_give(struct fibril__copies *c, void *piece, uint32_t bytes) {
+void fibril__copy_give(struct fibril__copies *c, void *piece, uint32_t bytes)
+{
     uint32_t class = bytes / FIBRIL__COPY_GRAIN - 1;
     c->bytes -= bytes;
     if (class >= FIBRIL__COPY_CLASSES) {
@@ -74,7 +78,8 @@ void fibril__copy_give(struct fibril__copies *c, void *piece, uint32_t bytes) {
     c->free[class] = piece;
 }
 
-void fibril__copies_fini(struct fibril__copies *c) {
+void fibril__copies_fini(struct fibril__copies *c)
+{
     for (uint32_t i = 0; i < c->chunk_len; i++) {
         fibril__free(c->chunks[i]);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See slots.h. Regions are never unmapped: the table only grows, so readers in signal handlers and other threads need no
- * lock. A slot whose loop has ended goes to the spare list of its size.
+ * See slots.h. Regions are never unmapped: the table only grows, so readers in signal handlers and
+ * other threads need no lock. A slot whose loop has ended goes to the spare list of its size.
  */
 #include "ctx/slots.h"
 
@@ -27,7 +27,7 @@ enum {
     REGIONS_MAX = 4096,
     REGION_BYTES_MIN = 64 << 20,
     SLOTS_PER_REGION_MIN = 8,
-    MAP_COUNT_SHARE = 2,   /* guards by mprotect use at most 1/2 of vm.max_map_count */
+    MAP_COUNT_SHARE = 2, /* guards by mprotect use at most 1/2 of vm.max_map_count */
     MAP_COUNT_DEFAULT = 65530,
 };
 
@@ -46,11 +46,13 @@ _Atomic bool fibril__slots_some_unguarded;
 
 static const uint64_t unguarded_mark = 0x6c69726269666e75u;
 
-const struct fibril__region *fibril__region_at(unsigned i) {
+const struct fibril__region *fibril__region_at(unsigned i)
+{
     return i < atomic_load_explicit(&region_count, memory_order_acquire) ? regions[i] : NULL;
 }
 
-const struct fibril__region *fibril__region_of(const void *p) {
+const struct fibril__region *fibril__region_of(const void *p)
+{
     const struct fibril__region *r;
     for (unsigned i = 0; (r = fibril__region_at(i)); i++) {
         if ((const char *)p >= r->base && (const char *)p < r->base + r->bytes) {
@@ -62,7 +64,8 @@ const struct fibril__region *fibril__region_of(const void *p) {
 
 /* ---- guards ---- */
 
-static uint64_t max_map_count(void) {
+static uint64_t max_map_count(void)
+{
     uint64_t n = MAP_COUNT_DEFAULT;
     FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
     if (f) {
@@ -75,23 +78,28 @@ static uint64_t max_map_count(void) {
     return n;
 }
 
-static void choose_guard_way(char *page) {
-    if (getenv("FIBRIL_GUARD_MPROTECT") == NULL && madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
+static void choose_guard_way(char *page)
+{
+    if (getenv("FIBRIL_GUARD_MPROTECT") == NULL &&
+        madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
         guard_way = GUARD_MADVISE;
         return;
     }
     guard_way = GUARD_MPROTECT;
-    guards_left = max_map_count() / MAP_COUNT_SHARE / 2; /* each guard splits one mapping into three */
+    guards_left = max_map_count() / MAP_COUNT_SHARE / 2; /* each guard splits one mapping into three
+                                                          */
 }
 
-static bool guard(char *page) {
+static bool guard(char *page)
+{
     if (guard_way == GUARD_UNKNOWN) {
         choose_guard_way(page);
     }
     if (guard_way == GUARD_MADVISE && madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
         return true;
     }
-    if (guard_way == GUARD_MPROTECT && guards_left > 0 && mprotect(page, page_bytes, PROT_NONE) == 0) {
+    if (guard_way == GUARD_MPROTECT && guards_left > 0 &&
+        mprotect(page, page_bytes, PROT_NONE) == 0) {
         guards_left--;
         return true;
     }
@@ -100,19 +108,22 @@ static bool guard(char *page) {
     return false;
 }
 
-bool fibril__slot_unguarded_slow(const void *slot) {
+bool fibril__slot_unguarded_slow(const void *slot)
+{
     const struct fibril__region *r = fibril__region_of(slot);
     size_t i = (size_t)((const char *)slot - r->base) >> r->log2;
     return i >= atomic_load_explicit(&r->guarded, memory_order_relaxed);
 }
 
-bool fibril__slot_mark_intact(const void *slot) {
+bool fibril__slot_mark_intact(const void *slot)
+{
     return *(const uint64_t *)slot == unguarded_mark;
 }
 
 /* ---- regions ---- */
 
-static size_t region_bytes_for(uint8_t log2) {
+static size_t region_bytes_for(uint8_t log2)
+{
     size_t bytes = REGION_BYTES_MIN;
     while (bytes < (size_t)SLOTS_PER_REGION_MIN << log2) {
         bytes *= 2;
@@ -121,7 +132,8 @@ static size_t region_bytes_for(uint8_t log2) {
 }
 
 /* Maps `bytes` at a multiple of `align` by mapping more and cutting the ends off. */
-static char *map_aligned(size_t bytes, size_t align) {
+static char *map_aligned(size_t bytes, size_t align)
+{
     size_t all = bytes + align;
     char *p = mmap(/* addr= */ NULL, all, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
@@ -138,7 +150,8 @@ static char *map_aligned(size_t bytes, size_t align) {
     return p + head;
 }
 
-static struct fibril__region *region_new(uint8_t log2, bool stacks) {
+static struct fibril__region *region_new(uint8_t log2, bool stacks)
+{
     unsigned n = atomic_load_explicit(&region_count, memory_order_relaxed);
     struct fibril__region *r = n < REGIONS_MAX ? fibril__alloc_zero(sizeof *r) : NULL;
     if (!r) {
@@ -163,7 +176,8 @@ static struct fibril__region *region_new(uint8_t log2, bool stacks) {
     return r;
 }
 
-static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2) {
+static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2)
+{
     if (guard(slot)) {
         atomic_fetch_add(&r->guarded, 1);
     } else {
@@ -179,7 +193,8 @@ static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2) {
 }
 
 /* Makes room in the list for n slots in all. */
-static bool reserve(struct fibril__slot_cache *c, uint32_t n) {
+static bool reserve(struct fibril__slot_cache *c, uint32_t n)
+{
     if (n <= c->cap) {
         return true;
     }
@@ -194,7 +209,8 @@ static bool reserve(struct fibril__slot_cache *c, uint32_t n) {
     return true;
 }
 
-static void *carve(uint8_t log2, bool stacks) {
+static void *carve(uint8_t log2, bool stacks)
+{
     struct fibril__region *r = newest[stacks][log2];
     if (!r || atomic_load_explicit(&r->used, memory_order_relaxed) == r->count) {
         r = region_new(log2, stacks);
@@ -212,7 +228,8 @@ static void *carve(uint8_t log2, bool stacks) {
     return slot;
 }
 
-void *fibril__slot_take_fresh(struct fibril__slot_cache *c) {
+void *fibril__slot_take_fresh(struct fibril__slot_cache *c)
+{
     if (fibril__alloc_refuse()) {
         return NULL;
     }
@@ -232,13 +249,15 @@ void *fibril__slot_take_fresh(struct fibril__slot_cache *c) {
     return slot;
 }
 
-void *fibril__slot_take_grow(struct fibril__slot_cache *c) {
+void *fibril__slot_take_grow(struct fibril__slot_cache *c)
+{
     void *slot = reserve(c, c->taken + 1) ? fibril__slot_take_fresh(c) : NULL;
     c->taken += slot != NULL;
     return slot;
 }
 
-bool fibril__slot_adopt(struct fibril__slot_cache *c) {
+bool fibril__slot_adopt(struct fibril__slot_cache *c)
+{
     bool room = reserve(c, c->taken + 1);
     c->taken += room;
     return room;
@@ -246,28 +265,33 @@ bool fibril__slot_adopt(struct fibril__slot_cache *c) {
 
 /* ---- caches ---- */
 
-void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool stacks) {
+void fibril__slot_cache_init(struct fibril__slot_cache *c, uint8_t log2, bool stacks)
+{
     FIBRIL_ASSERT(log2 >= FIBRIL__SLOT_LOG2_MIN && log2 <= FIBRIL__SLOT_LOG2_MAX);
     *c = (struct fibril__slot_cache){.log2 = log2, .stacks = stacks};
 }
 
 /* Room was made when the slot was taken or adopted. */
-static void push(struct fibril__slot_cache *c, void *slot) {
+static void push(struct fibril__slot_cache *c, void *slot)
+{
     if (reserve(c, c->len + 1)) {
         c->items[c->len++] = slot;
     }
 }
 
-void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot) {
+void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot)
+{
     push(c, slot);
 }
 
 /* The first page holds the guard, or the mark that there is none. */
-static void give_pages_back(const struct fibril__slot_cache *c, char *slot) {
+static void give_pages_back(const struct fibril__slot_cache *c, char *slot)
+{
     madvise(slot + page_bytes, ((size_t)1 << c->log2) - page_bytes, MADV_DONTNEED);
 }
 
-void fibril__slot_cache_trim(struct fibril__slot_cache *c) {
+void fibril__slot_cache_trim(struct fibril__slot_cache *c)
+{
     if (c->stacks) {
         while (c->released < c->len_min) {
             give_pages_back(c, c->items[c->released++]);
@@ -276,7 +300,8 @@ void fibril__slot_cache_trim(struct fibril__slot_cache *c) {
     c->len_min = c->len;
 }
 
-void fibril__slot_cache_fini(struct fibril__slot_cache *c) {
+void fibril__slot_cache_fini(struct fibril__slot_cache *c)
+{
     c->len_min = c->len;
     fibril__slot_cache_trim(c);
     pthread_mutex_lock(&lock);
@@ -291,11 +316,13 @@ void fibril__slot_cache_fini(struct fibril__slot_cache *c) {
     *c = (struct fibril__slot_cache){.log2 = c->log2, .stacks = c->stacks};
 }
 
-size_t fibril__slot_touched(const char *low, const char *high) {
+size_t fibril__slot_touched(const char *low, const char *high)
+{
     size_t pages = (size_t)(high - low) / page_bytes;
     for (size_t i = 1; i <= pages; i++) {
         unsigned char vec;
-        if (mincore((void *)(uintptr_t)(high - i * page_bytes), page_bytes, &vec) != 0 || !(vec & 1)) {
+        if (mincore((void *)(uintptr_t)(high - i * page_bytes), page_bytes, &vec) != 0 ||
+            !(vec & 1)) {
             return (i - 1) * page_bytes;
         }
     }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slots: equal pieces of large reserved regions, from which own stacks and the records of copied-stack fibrils are
- * taken. Address space is reserved, pages come when they are touched. Since every fibril's record lies in a slot, all
- * fibrils of the process can be found by walking the regions: by a dump, by the overflow report in a signal
- * handler, and by gdb in a core file. That saves each fibril two list pointers.
+ * Slots: equal pieces of large reserved regions, from which own stacks and the records of
+ * copied-stack fibrils are taken. Address space is reserved, pages come when they are touched.
+ * Since every fibril's record lies in a slot, all fibrils of the process can be found by walking
+ * the regions: by a dump, by the overflow report in a signal handler, and by gdb in a core file.
+ * That saves each fibril two list pointers.
  *
- * A slot's size is a power of two and its address a multiple of it. Stack slots have a guard page at the low end,
- * by MADV_GUARD_INSTALL (Linux 6.13: costs no mapping), else by mprotect while vm.max_map_count leaves room; past that they
- * are unguarded, which the counters show and each park checks by a mark at the low end.
+ * A slot's size is a power of two and its address a multiple of it. Stack slots have a guard page
+ * at the low end, by MADV_GUARD_INSTALL (Linux 6.13: costs no mapping), else by mprotect while
+ * vm.max_map_count leaves room; past that they are unguarded, which the counters show and each park
+ * checks by a mark at the low end.
  */
 #ifndef FIBRIL_CTX_SLOTS_H
 #define FIBRIL_CTX_SLOTS_H
@@ -64,7 +66,8 @@ void *fibril__slot_take_fresh(struct fibril__slot_cache *c);
 void *fibril__slot_take_grow(struct fibril__slot_cache *c);
 
 /* Takes a slot. Its content is undefined. NULL: out of memory. */
-static inline void *fibril__slot_take(struct fibril__slot_cache *c) {
+static inline void *fibril__slot_take(struct fibril__slot_cache *c)
+{
 #if !FIBRIL_HARD
     if (c->len > 0) {
         void *p = c->items[--c->len];
@@ -86,7 +89,8 @@ bool fibril__slot_adopt(struct fibril__slot_cache *c);
 void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot);
 
 /* Gives a slot back. The caller may still be running on it, until the next take. Never fails. */
-static inline void fibril__slot_give(struct fibril__slot_cache *c, void *slot) {
+static inline void fibril__slot_give(struct fibril__slot_cache *c, void *slot)
+{
     if (c->len < c->cap) {
         c->items[c->len++] = slot;
     } else {
@@ -103,10 +107,12 @@ const struct fibril__region *fibril__region_of(const void *p);
 /* Region number i, NULL past the last. Async-signal-safe. */
 const struct fibril__region *fibril__region_at(unsigned i);
 
-/* Whether a stack slot lacks a guard page; it then begins with a mark, which an overflow destroys. */
+/* Whether a stack slot lacks a guard page; it then begins with a mark, which an overflow destroys.
+ */
 bool fibril__slot_unguarded_slow(const void *slot);
 extern _Atomic bool fibril__slots_some_unguarded;
-static inline bool fibril__slot_unguarded(const void *slot) {
+static inline bool fibril__slot_unguarded(const void *slot)
+{
     return UNLIKELY(atomic_load_explicit(&fibril__slots_some_unguarded, memory_order_relaxed)) &&
            fibril__slot_unguarded_slow(slot);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the scheduler asks of this floor when a loop starts and ends (sched/hooks.h), and backtraces.
+ * What the scheduler asks of this floor when a loop starts and ends (sched/hooks.h), and
+ * backtraces.
  *
  * Reports are made on a signal stack: the stack that a report is about may be full.
  */
@@ -17,7 +18,8 @@
 
 enum { SIGNAL_STACK_BYTES = 64 << 10, FRAMES_MAX = 48 };
 
-void fibril__backtrace_write(int fd, int skip) {
+void fibril__backtrace_write(int fd, int skip)
+{
     void *frames[FRAMES_MAX];
     int n = backtrace(frames, FRAMES_MAX);
     struct fibril__text t = {.len = 0};
@@ -32,7 +34,8 @@ void fibril__backtrace_write(int fd, int skip) {
 
 /* ---- signal stacks ---- */
 
-static int signal_stack_begin(struct fibril_loop *loop) {
+static int signal_stack_begin(struct fibril_loop *loop)
+{
     stack_t old;
     if (sigaltstack(NULL, &old) != 0 || !(old.ss_flags & SS_DISABLE)) {
         return 0; /* a sanitizer, or the program, has given this thread one */
@@ -45,7 +48,8 @@ static int signal_stack_begin(struct fibril_loop *loop) {
     return sigaltstack(&stack, NULL) == 0 ? 0 : -errno;
 }
 
-static void signal_stack_end(struct fibril_loop *loop) {
+static void signal_stack_end(struct fibril_loop *loop)
+{
     if (loop->signal_stack) {
         stack_t none = {.ss_flags = SS_DISABLE};
         sigaltstack(&none, NULL);
@@ -56,7 +60,8 @@ static void signal_stack_end(struct fibril_loop *loop) {
 
 /* ---- hooks ---- */
 
-int fibril__debug_loop_started(struct fibril_loop *loop) {
+int fibril__debug_loop_started(struct fibril_loop *loop)
+{
     void *frame;
     backtrace(&frame, 1); /* loads the unwinder now: not in a signal handler, on a small stack */
     int rc = signal_stack_begin(loop);
@@ -74,7 +79,8 @@ int fibril__debug_loop_started(struct fibril_loop *loop) {
     return rc;
 }
 
-void fibril__debug_loop_ending(struct fibril_loop *loop) {
+void fibril__debug_loop_ending(struct fibril_loop *loop)
+{
     fibril__stall_unwatch(loop);
     signal_stack_end(loop);
 }

@@ -8,8 +8,8 @@
 struct fibril;
 struct fibril_loop;
 
-/* Installs the handlers of stack overflow (SIGSEGV, SIGBUS), once per process; what they do not understand goes to the handler that
- * was there before. */
+/* Installs the handlers of stack overflow (SIGSEGV, SIGBUS), once per process; what they do not
+ * understand goes to the handler that was there before. */
 void fibril__overflow_install(void);
 
 /* Installs the handler of SIGQUIT, once per process, where the signal has its default action. */
@@ -19,7 +19,8 @@ void fibril__sigquit_install(void);
 int fibril__stall_watch(struct fibril_loop *loop);
 void fibril__stall_unwatch(struct fibril_loop *loop);
 
-/* Writes a backtrace of where the caller is to descriptor fd, leaving out the `skip` innermost frames. */
+/* Writes a backtrace of where the caller is to descriptor fd, leaving out the `skip` innermost
+ * frames. */
 void fibril__backtrace_write(int fd, int skip);
 
 #endif

@@ -8,14 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-void fibril__text_str(struct fibril__text *t, const char *s) {
+void fibril__text_str(struct fibril__text *t, const char *s)
+{
     size_t n = strlen(s), room = sizeof t->bytes - t->len;
     n = n < room ? n : room;
     memcpy(t->bytes + t->len, s, n);
     t->len += n;
 }
 
-static void number(struct fibril__text *t, uint64_t n, unsigned base, unsigned digits_min) {
+static void number(struct fibril__text *t, uint64_t n, unsigned base, unsigned digits_min)
+{
     char digits[24];
     size_t i = sizeof digits - 1;
     digits[i] = 0;
@@ -26,16 +28,19 @@ static void number(struct fibril__text *t, uint64_t n, unsigned base, unsigned d
     fibril__text_str(t, digits + i);
 }
 
-void fibril__text_dec(struct fibril__text *t, uint64_t n) {
+void fibril__text_dec(struct fibril__text *t, uint64_t n)
+{
     number(t, n, 10, 1);
 }
 
-void fibril__text_hex(struct fibril__text *t, uint64_t n) {
+void fibril__text_hex(struct fibril__text *t, uint64_t n)
+{
     fibril__text_str(t, "0x");
     number(t, n, 16, 1);
 }
 
-void fibril__text_seconds(struct fibril__text *t, int64_t ns) {
+void fibril__text_seconds(struct fibril__text *t, int64_t ns)
+{
     uint64_t ms = (uint64_t)(ns > 0 ? ns : 0) / 1000000;
     number(t, ms / 1000, 10, 1);
     fibril__text_str(t, ".");
@@ -43,7 +48,8 @@ void fibril__text_seconds(struct fibril__text *t, int64_t ns) {
     fibril__text_str(t, " s");
 }
 
-void fibril__text_code(struct fibril__text *t, const void *address) {
+void fibril__text_code(struct fibril__text *t, const void *address)
+{
     Dl_info info;
     if (!dladdr(address, &info) || !info.dli_fname) {
         fibril__text_hex(t, (uintptr_t)address);
@@ -61,7 +67,9 @@ void fibril__text_code(struct fibril__text *t, const void *address) {
     }
 }
 
-void fibril__text_fibril(struct fibril__text *t, const struct fibril *f) {
+__attribute__((no_sanitize_thread)) void fibril__text_fibril(struct fibril__text *t,
+                                                             const struct fibril *f)
+{
     fibril__text_str(t, "fibril ");
     fibril__text_dec(t, f->id);
     const char *name = fibril_name(f);
@@ -75,7 +83,8 @@ void fibril__text_fibril(struct fibril__text *t, const struct fibril *f) {
     }
 }
 
-static void wait_object(struct fibril__text *t, const struct fibril *f) {
+static void wait_object(struct fibril__text *t, const struct fibril *f)
+{
     const struct fibril__wait_kind *kind = f->wait;
     int fd = kind->fd ? kind->fd(f) : -1;
     if (fd >= 0) {
@@ -93,8 +102,11 @@ static void wait_object(struct fibril__text *t, const struct fibril *f) {
     }
 }
 
-/* Whoever parks last polls on its own stack: it is the loop's current fibril, and waits all the same. */
-static void state(struct fibril__text *t, const struct fibril *f, int64_t now_ns, bool look) {
+/* Whoever parks last polls on its own stack: it is the loop's current fibril, and waits all the
+ * same. */
+__attribute__((no_sanitize_thread)) static void
+state(struct fibril__text *t, const struct fibril *f, int64_t now_ns, bool look)
+{
     const struct fibril__wait_kind *kind = f->wait;
     if (f->state == FIBRIL__PARKED && kind) {
         fibril__text_str(t, "waits: ");
@@ -111,15 +123,18 @@ static void state(struct fibril__text *t, const struct fibril *f, int64_t now_ns
     fibril__text_seconds(t, now_ns - f->since_ns);
 }
 
-void fibril__text_state(struct fibril__text *t, const struct fibril *f, int64_t now_ns) {
+void fibril__text_state(struct fibril__text *t, const struct fibril *f, int64_t now_ns)
+{
     state(t, f, now_ns, /* look= */ true);
 }
 
-void fibril__text_state_outside(struct fibril__text *t, const struct fibril *f, int64_t now_ns) {
+void fibril__text_state_outside(struct fibril__text *t, const struct fibril *f, int64_t now_ns)
+{
     state(t, f, now_ns, /* look= */ false);
 }
 
-void fibril__text_flush(struct fibril__text *t, int fd) {
+void fibril__text_flush(struct fibril__text *t, int fd)
+{
     size_t done = 0;
     while (done < t->len) {
         ssize_t n = write(fd, t->bytes + done, t->len - done);

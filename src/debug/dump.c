@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dump of all fibrils. Each loop writes its own, between fibrils, where their stacks can be walked: the caller's at
- * once, the others on a message, for which the caller waits a little. A loop that does not answer is busy; the caller
- * then writes what can be said of its fibrils from outside.
+ * The dump of all fibrils. Each loop writes its own, between fibrils, where their stacks can be
+ * walked: the caller's at once, the others on a message, for which the caller waits a little. A
+ * loop that does not answer is busy; the caller then writes what can be said of its fibrils from
+ * outside.
  */
 #include "base/alloc.h"
 #include "debug/debug.h"
@@ -24,11 +25,13 @@ struct writing {
     bool stacks; /* walk them: only on the loop's own OS thread, and not in a signal handler */
 };
 
-static void write_stack(void *arg) {
+static void write_stack(void *arg)
+{
     fibril__backtrace_write(*(int *)arg, 3);
 }
 
-static void walk(struct fibril *f, struct writing *w) {
+static void walk(struct fibril *f, struct writing *w)
+{
     struct fibril_loop *loop = w->loop;
     if (f == loop->current) {
         fibril__backtrace_write(w->fd, 3);
@@ -37,7 +40,8 @@ static void walk(struct fibril *f, struct writing *w) {
     }
 }
 
-static void write_one(struct fibril *f, void *arg) {
+__attribute__((no_sanitize_thread)) static void write_one(struct fibril *f, void *arg)
+{
     struct writing *w = arg;
     if (f->loop != w->loop) {
         return;
@@ -61,7 +65,9 @@ static void write_one(struct fibril *f, void *arg) {
     }
 }
 
-static void write_loop(struct fibril_loop *loop, int fd, bool stacks) {
+__attribute__((no_sanitize_thread)) static void write_loop(struct fibril_loop *loop, int fd,
+                                                           bool stacks)
+{
     struct fibril__text t = {.len = 0};
     fibril__text_str(&t, "loop ");
     fibril__text_dec(&t, loop->index);
@@ -86,13 +92,15 @@ struct request {
     bool answered, abandoned; /* whoever comes second frees the request */
 };
 
-static void request_free(struct request *r) {
+static void request_free(struct request *r)
+{
     pthread_cond_destroy(&r->answered_cond);
     pthread_mutex_destroy(&r->lock);
     fibril__free(r);
 }
 
-static void answer(struct fibril__message *message) {
+static void answer(struct fibril__message *message)
+{
     struct request *r = CONTAINER_OF(message, struct request, message);
     pthread_mutex_lock(&r->lock);
     bool abandoned = r->abandoned;
@@ -107,7 +115,8 @@ static void answer(struct fibril__message *message) {
     }
 }
 
-static struct timespec in_ms(int ms) {
+static struct timespec in_ms(int ms)
+{
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += ms * 1000000L;
@@ -117,7 +126,8 @@ static struct timespec in_ms(int ms) {
 }
 
 /* Waits on the OS thread, not in the scheduler: a dump never parks. */
-static int ask(struct fibril_loop *loop, int fd) {
+static int ask(struct fibril_loop *loop, int fd)
+{
     struct request *r = fibril__alloc_zero(sizeof *r);
     if (!r) {
         return -ENOMEM;
@@ -148,7 +158,8 @@ static int ask(struct fibril_loop *loop, int fd) {
     return 0;
 }
 
-int fibril_dump(int fd) {
+int fibril_dump(int fd)
+{
     int rc = 0;
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX && rc == 0; i++) {
         struct fibril_loop *loop = fibril__loop_slot(i);
@@ -165,7 +176,8 @@ int fibril_dump(int fd) {
 
 static _Atomic bool quit_pending;
 
-static void dump_on_quit(struct fibril__message *message) {
+static void dump_on_quit(struct fibril__message *message)
+{
     (void)message;
     atomic_store(&quit_pending, false);
     fibril_dump(STDERR_FILENO);
@@ -173,7 +185,8 @@ static void dump_on_quit(struct fibril__message *message) {
 
 static struct fibril__message quit_message = {.run = dump_on_quit};
 
-static struct fibril_loop *any_loop(void) {
+static struct fibril_loop *any_loop(void)
+{
     struct fibril_loop *loop = NULL;
     for (unsigned i = 0; !loop && i < FIBRIL__LOOPS_MAX; i++) {
         loop = fibril__loop_slot(i);
@@ -181,9 +194,11 @@ static struct fibril_loop *any_loop(void) {
     return loop;
 }
 
-/* The dump is made between fibrils. If a second signal comes before that the loop is stuck: then at once, as far as that goes. An OS
- * thread without a loop passes the signal on to one that has: a backtrace of its own says nothing. */
-static void on_quit(int signo) {
+/* The dump is made between fibrils. If a second signal comes before that the loop is stuck: then at
+ * once, as far as that goes. An OS thread without a loop passes the signal on to one that has: a
+ * backtrace of its own says nothing. */
+static void on_quit(int signo)
+{
     int saved = errno;
     struct fibril_loop *here = fibril__loop, *loop = here ? here : any_loop();
     if (loop && !atomic_exchange(&quit_pending, true)) {
@@ -197,7 +212,8 @@ static void on_quit(int signo) {
     errno = saved;
 }
 
-static void install(void) {
+static void install(void)
+{
     struct sigaction old, action = {.sa_handler = on_quit, .sa_flags = SA_ONSTACK | SA_RESTART};
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGQUIT, NULL, &old) == 0 && old.sa_handler == SIG_DFL) {
@@ -205,7 +221,8 @@ static void install(void) {
     }
 }
 
-void fibril__sigquit_install(void) {
+void fibril__sigquit_install(void)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install);
 }

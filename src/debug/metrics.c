@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The counters of a loop, and gauges taken from what is there. Another loop's figures are read while it runs: each is
- * right on its own, as 64-bit words are read whole.
+ * The counters of a loop, and gauges taken from what is there. Another loop's figures are read
+ * while it runs: each is right on its own, as 64-bit words are read whole.
  */
 #include "ctx/slots.h"
 #include "poll/poll.h"
@@ -9,7 +9,8 @@
 
 #include <errno.h>
 
-static uint64_t cached_stacks(const struct fibril_loop *loop) {
+__attribute__((no_sanitize_thread)) static uint64_t cached_stacks(const struct fibril_loop *loop)
+{
     uint64_t n = loop->stacks.len;
     for (unsigned i = 0; i <= FIBRIL__SLOT_LOG2_MAX; i++) {
         n += loop->other_stacks[i] ? loop->other_stacks[i]->len : 0;
@@ -17,7 +18,9 @@ static uint64_t cached_stacks(const struct fibril_loop *loop) {
     return n;
 }
 
-static void fill_parks(const struct fibril__counters *c, struct fibril_metrics *m) {
+__attribute__((no_sanitize_thread)) static void fill_parks(const struct fibril__counters *c,
+                                                           struct fibril_metrics *m)
+{
     m->parks_sleep = c->parks[FIBRIL__BY_SLEEP];
     m->parks_io = c->parks[FIBRIL__BY_IO];
     m->parks_lock = c->parks[FIBRIL__BY_LOCK];
@@ -30,7 +33,9 @@ static void fill_parks(const struct fibril__counters *c, struct fibril_metrics *
     }
 }
 
-int fibril_metrics(const struct fibril_loop *loop, struct fibril_metrics *ret_metrics) {
+__attribute__((no_sanitize_thread)) int fibril_metrics(const struct fibril_loop *loop,
+                                                       struct fibril_metrics *ret_metrics)
+{
     loop = loop ? loop : fibril__loop;
     if (!loop) {
         return -EPERM;

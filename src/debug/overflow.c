@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stack overflow: the guard page below an own stack or below a run stack was touched. Nothing is corrupted yet, and
- * nothing can go on: reports whose stack it was and where, and aborts.
+ * Stack overflow: the guard page below an own stack or below a run stack was touched. Nothing is
+ * corrupted yet, and nothing can go on: reports whose stack it was and where, and aborts.
  */
 #include "debug/debug.h"
 
@@ -17,12 +17,14 @@
 
 static struct sigaction old_segv, old_bus;
 
-static size_t stack_bytes(const struct fibril *f) {
+static size_t stack_bytes(const struct fibril *f)
+{
     return fibril__context_is_copied(&f->ctx) ? f->loop->machine.run_bytes
                                               : (size_t)1 << f->ctx.log2;
 }
 
-NORETURN void fibril__debug_overflow(struct fibril *f) {
+NORETURN void fibril__debug_overflow(struct fibril *f)
+{
     struct fibril__text t = {.len = 0};
     fibril__text_str(&t, "fibril: stack overflow: ");
     fibril__text_fibril(&t, f);
@@ -38,7 +40,8 @@ NORETURN void fibril__debug_overflow(struct fibril *f) {
 }
 
 /* Whose guard page is at `address`, or NULL. */
-static struct fibril *owner_of_guard(const char *address) {
+static struct fibril *owner_of_guard(const char *address)
+{
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct fibril_loop *loop = fibril__loop;
     if (!loop) {
@@ -59,7 +62,8 @@ static struct fibril *owner_of_guard(const char *address) {
     return address < slot + page && f == loop->current ? f : NULL;
 }
 
-static void on_fault(int signo, siginfo_t *info, void *context) {
+static void on_fault(int signo, siginfo_t *info, void *context)
+{
     (void)context;
     struct fibril *f = owner_of_guard(info->si_addr);
     if (f) {
@@ -72,14 +76,16 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     }
 }
 
-static void install(void) {
+static void install(void)
+{
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     sigaction(SIGSEGV, &action, &old_segv);
     sigaction(SIGBUS, &action, &old_bus);
 }
 
-void fibril__overflow_install(void) {
+void fibril__overflow_install(void)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install);
 }

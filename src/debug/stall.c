@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stalls: a fibril that keeps its loop. One OS thread per process looks at each watched loop four times per limit; a
- * loop that is awake and has not switched since is stalled, and gets a signal, whose handler says who runs and
- * where. The loops themselves do nothing for it, so it costs them nothing.
+ * Stalls: a fibril that keeps its loop. One OS thread per process looks at each watched loop four
+ * times per limit; a loop that is awake and has not switched since is stalled, and gets a signal,
+ * whose handler says who runs and where. The loops themselves do nothing for it, so it costs them
+ * nothing.
  */
 #include "debug/debug.h"
 
@@ -21,7 +22,7 @@ enum { LOOKS_PER_LIMIT = 4, LOOK_MIN_NS = 1000000, LOOK_MAX_NS = 250000000 };
 
 struct watched {
     struct fibril_loop *loop;
-    uint64_t progress;   /* when it was last seen to change */
+    uint64_t progress; /* when it was last seen to change */
     int64_t since_ns;
     bool reported;
 };
@@ -32,14 +33,17 @@ static bool thread_runs;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
-/* Changes whenever the loop does anything but run one fibril. The loop writes these without regard for us. */
-__attribute__((no_sanitize_thread)) static uint64_t progress_of(const struct fibril_loop *loop) {
+/* Changes whenever the loop does anything but run one fibril. The loop writes these without regard
+ * for us. */
+__attribute__((no_sanitize_thread)) static uint64_t progress_of(const struct fibril_loop *loop)
+{
     const struct fibril__counters *c = &loop->counters;
     return __atomic_load_n(&c->switches, __ATOMIC_RELAXED) +
            __atomic_load_n(&c->polls, __ATOMIC_RELAXED);
 }
 
-static void look(struct watched *w, int64_t now_ns) {
+static void look(struct watched *w, int64_t now_ns)
+{
     uint64_t progress = progress_of(w->loop);
     if (progress != w->progress || atomic_load(&w->loop->asleep)) {
         *w = (struct watched){.loop = w->loop, .progress = progress, .since_ns = now_ns};
@@ -51,7 +55,8 @@ static void look(struct watched *w, int64_t now_ns) {
     }
 }
 
-static int64_t interval_ns(void) {
+static int64_t interval_ns(void)
+{
     int64_t ns = LOOK_MAX_NS;
     for (unsigned i = 0; i < watched_len; i++) {
         int64_t want = watched[i].loop->opts.stall_ns / LOOKS_PER_LIMIT;
@@ -60,7 +65,8 @@ static int64_t interval_ns(void) {
     return ns > LOOK_MIN_NS ? ns : LOOK_MIN_NS;
 }
 
-static void wait_for(int64_t ns) {
+static void wait_for(int64_t ns)
+{
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     int64_t t = until.tv_nsec + ns;
@@ -69,7 +75,8 @@ static void wait_for(int64_t ns) {
     pthread_cond_timedwait(&changed, &lock, &until);
 }
 
-static void *watch(void *arg) {
+static void *watch(void *arg)
+{
     (void)arg;
     pthread_mutex_lock(&lock);
     while (watched_len > 0) {
@@ -84,8 +91,10 @@ static void *watch(void *arg) {
     return NULL;
 }
 
-/* On the stalled loop's OS thread. Somebody else's SIGURG, or one that comes late, is none of ours. */
-static void on_signal(int signo) {
+/* On the stalled loop's OS thread. Somebody else's SIGURG, or one that comes late, is none of ours.
+ */
+static void on_signal(int signo)
+{
     (void)signo;
     struct fibril_loop *loop = fibril__loop;
     int64_t since_ns = loop ? atomic_exchange(&loop->stalled_since_ns, 0) : 0;
@@ -107,13 +116,15 @@ static void on_signal(int signo) {
     errno = saved;
 }
 
-static void install(void) {
+static void install(void)
+{
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGURG, &action, NULL);
 }
 
-static int start_thread(void) {
+static int start_thread(void)
+{
     pthread_t thread;
     sigset_t all, old;
     sigfillset(&all);
@@ -127,7 +138,8 @@ static int start_thread(void) {
     return -rc;
 }
 
-int fibril__stall_watch(struct fibril_loop *loop) {
+int fibril__stall_watch(struct fibril_loop *loop)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (loop->opts.stall_ns <= 0) {
         return 0;
@@ -144,7 +156,8 @@ int fibril__stall_watch(struct fibril_loop *loop) {
     return rc;
 }
 
-void fibril__stall_unwatch(struct fibril_loop *loop) {
+void fibril__stall_unwatch(struct fibril_loop *loop)
+{
     pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < watched_len; i++) {
         if (watched[i].loop == loop) {

@@ -95,7 +95,7 @@ struct race {
     int winner;            /* a connected socket, or -1 */
     int error;             /* of the attempt that failed first */
     unsigned running, started, n;
-    bool left;             /* the caller has gone without waiting: the last attempt frees this */
+    bool left; /* the caller has gone without waiting: the last attempt frees this */
     struct attempt attempts[ADDRESSES_MAX];
 };
 

@@ -214,9 +214,8 @@ int fibril_fstat(int fd, struct stat *ret_stat)
 static struct open_how how_of(int flags, mode_t mode, uint64_t resolve)
 {
     bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-    return (struct open_how){.flags = (uint64_t)(unsigned)flags,
-                             .mode = makes ? mode & 07777 : 0,
-                             .resolve = resolve};
+    return (struct open_how){
+        .flags = (uint64_t)(unsigned)flags, .mode = makes ? mode & 07777 : 0, .resolve = resolve};
 }
 
 static int open_by(int dirfd, const char *path, struct open_how *how, int64_t deadline_ns)

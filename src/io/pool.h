@@ -17,9 +17,9 @@
 enum { FIBRIL__POOL_MAX = 64 };
 
 struct fibril__job {
-    struct fibril__link link;               /* the pool's while the job is queued */
-    void (*run)(struct fibril__job *job);   /* on a thread of the pool, for which it is gone then */
-    int fd;                                 /* the descriptor it uses, or -1 */
+    struct fibril__link link;             /* the pool's while the job is queued */
+    void (*run)(struct fibril__job *job); /* on a thread of the pool, for which it is gone then */
+    int fd;                               /* the descriptor it uses, or -1 */
     bool slow;
 };
 

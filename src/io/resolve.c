@@ -33,7 +33,7 @@ struct waiter {
     struct fibril *fibril;
     struct addrinfo *list;
     int gai;
-    bool taken;               /* its wake-up is on the way */
+    bool taken; /* its wake-up is on the way */
 };
 
 struct lookup {

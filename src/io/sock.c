@@ -200,9 +200,9 @@ ssize_t fibril_recvmsg(int fd, struct msghdr *msg, int flags, int64_t deadline_n
 
 ssize_t fibril_sendmsg(int fd, const struct msghdr *msg, int flags, int64_t deadline_ns)
 {
-    struct fibril__io io = {.op = {.kind = FIBRIL__OP_SENDMSG,
-                                   .fd = fd,
-                                   .buf = (void *)(uintptr_t)msg}}; /* only read */
+    struct fibril__io io = {
+        .op = {.kind = FIBRIL__OP_SENDMSG, .fd = fd, .buf = (void *)(uintptr_t)msg}}; /* only read
+                                                                                       */
     return run(&io, flags, deadline_ns);
 }
 

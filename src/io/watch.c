@@ -22,7 +22,7 @@ enum state { IDLE = 0, WAITING, READY, LEAVING };
 struct inner {
     struct fibril__op op;
     struct fibril__timer timer;
-    int32_t why;   /* LEAVING: why */
+    int32_t why; /* LEAVING: why */
     uint32_t state;
 };
 
@@ -88,8 +88,7 @@ int fibril_watch_start(struct fibril_watch *w, int fd, short events, int64_t dea
     if (rc < 0 && !closed) {
         return rc;
     }
-    *in = (struct inner){
-        .op = {.kind = FIBRIL__OP_POLL, .fd = fd, .events = events, .done = done}};
+    *in = (struct inner){.op = {.kind = FIBRIL__OP_POLL, .fd = fd, .events = events, .done = done}};
     fibril__timer_init(&in->timer, fire);
     w->fn = fn;
     if (deadline_ns != FIBRIL_FOREVER) {

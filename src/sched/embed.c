@@ -17,29 +17,35 @@ struct fibril_waker {
     _Atomic uintptr_t state; /* acquire-release: what came before the wake is seen after the wait */
 };
 
-void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to)) {
+void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to))
+{
     FIBRIL_ASSERT(fibril__loop);
     fibril__loop->on_switch = fn;
 }
 
-void fibril_embed_set(struct fibril *f, void *data) {
+void fibril_embed_set(struct fibril *f, void *data)
+{
     f->embed = data;
 }
 
-void *fibril_embed_get(const struct fibril *f) {
+void *fibril_embed_get(const struct fibril *f)
+{
     return f->embed;
 }
 
-int fibril_waker_new(struct fibril_waker **ret_waker) {
+int fibril_waker_new(struct fibril_waker **ret_waker)
+{
     *ret_waker = fibril__alloc_zero(sizeof **ret_waker);
     return *ret_waker ? 0 : -ENOMEM;
 }
 
-void fibril_waker_free(struct fibril_waker *w) {
+void fibril_waker_free(struct fibril_waker *w)
+{
     fibril__free(w);
 }
 
-static bool abort_wait(struct fibril *f, int error) {
+static bool abort_wait(struct fibril *f, int error)
+{
     (void)error;
     struct fibril_waker *w = f->wait_on;
     uintptr_t self = (uintptr_t)f;
@@ -49,7 +55,8 @@ static bool abort_wait(struct fibril *f, int error) {
 static const struct fibril__wait_kind waker_kind = {
     .name = "waker", .reason = FIBRIL__BY_OTHER, .abort = abort_wait};
 
-int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns) {
+int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns)
+{
     struct fibril *self = fibril__self();
     if (!self) {
         return -EPERM;
@@ -68,7 +75,8 @@ int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns) {
     return (int)rc;
 }
 
-void fibril_waker_wake(struct fibril_waker *w) {
+void fibril_waker_wake(struct fibril_waker *w)
+{
     uintptr_t state = atomic_load(&w->state);
     for (;;) {
         uintptr_t next = state == EMPTY ? SET : state == SET ? SET : EMPTY;

@@ -16,7 +16,8 @@ static void (*destructors[FIBRIL__KEYS_MAX])(void *value);
 static _Atomic unsigned key_count;
 static pthread_mutex_t key_lock = PTHREAD_MUTEX_INITIALIZER;
 
-struct fibril__extra *fibril__extra(struct fibril *f) {
+struct fibril__extra *fibril__extra(struct fibril *f)
+{
     if (!f->extra) {
         f->extra = fibril__alloc_zero(sizeof *f->extra);
     }
@@ -25,11 +26,13 @@ struct fibril__extra *fibril__extra(struct fibril *f) {
 
 /* ---- names ---- */
 
-const char *fibril_name(const struct fibril *f) {
+const char *fibril_name(const struct fibril *f)
+{
     return f->extra && f->extra->name ? f->extra->name : "";
 }
 
-int fibril_set_name(struct fibril *f, const char *name) {
+int fibril_set_name(struct fibril *f, const char *name)
+{
     struct fibril__extra *extra = fibril__extra(f);
     char *copy = extra ? fibril__strdup(name) : NULL;
     if (!copy) {
@@ -42,7 +45,8 @@ int fibril_set_name(struct fibril *f, const char *name) {
 
 /* ---- local values ---- */
 
-int fibril_key_new(void (*destroy)(void *value), unsigned *ret_key) {
+int fibril_key_new(void (*destroy)(void *value), unsigned *ret_key)
+{
     int rc = -EAGAIN;
     pthread_mutex_lock(&key_lock);
     unsigned n = atomic_load_explicit(&key_count, memory_order_relaxed);
@@ -56,7 +60,8 @@ int fibril_key_new(void (*destroy)(void *value), unsigned *ret_key) {
     return rc;
 }
 
-int fibril_local_set(unsigned key, void *value) {
+int fibril_local_set(unsigned key, void *value)
+{
     struct fibril *self = fibril__self();
     if (!self) {
         return -EPERM;
@@ -75,14 +80,16 @@ int fibril_local_set(unsigned key, void *value) {
     return 0;
 }
 
-void *fibril_local_get(unsigned key) {
+void *fibril_local_get(unsigned key)
+{
     struct fibril *self = fibril__self();
     bool has = self && self->extra && self->extra->locals && key < FIBRIL__KEYS_MAX;
     return has ? self->extra->locals[key] : NULL;
 }
 
 /* Returns whether a destructor ran. */
-static bool destroy_locals(void **locals) {
+static bool destroy_locals(void **locals)
+{
     bool any = false;
     for (unsigned key = 0; key < FIBRIL__KEYS_MAX; key++) {
         void *value = locals[key];
@@ -97,7 +104,8 @@ static bool destroy_locals(void **locals) {
 
 /* ---- exit handlers ---- */
 
-int fibril_at_exit(void (*fn)(void *arg), void *arg) {
+int fibril_at_exit(void (*fn)(void *arg), void *arg)
+{
     struct fibril *self = fibril__self();
     if (!self) {
         return -EPERM;
@@ -112,7 +120,8 @@ int fibril_at_exit(void (*fn)(void *arg), void *arg) {
     return 0;
 }
 
-void fibril__extra_run_exits(struct fibril *self) {
+void fibril__extra_run_exits(struct fibril *self)
+{
     struct fibril__exit_handler *h;
     while ((h = self->extra->exits)) {
         self->extra->exits = h->next;
@@ -126,7 +135,8 @@ void fibril__extra_run_exits(struct fibril *self) {
     }
 }
 
-void fibril__extra_free(struct fibril *f) {
+void fibril__extra_free(struct fibril *f)
+{
     fibril__free(f->extra->name);
     fibril__free(f->extra->locals);
     fibril__free(f->extra);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What few fibrils need, allocated on first use: a name, local values, exit handlers, membership in a scope.
+ * What few fibrils need, allocated on first use: a name, local values, exit handlers, membership in
+ * a scope.
  */
 #ifndef FIBRIL_SCHED_EXTRA_H
 #define FIBRIL_SCHED_EXTRA_H
@@ -27,7 +28,8 @@ struct fibril__extra {
 /* Returns f's extra part, made if need be; NULL: no memory. */
 struct fibril__extra *fibril__extra(struct fibril *f);
 
-/* Runs the exit handlers and the destructors of local values of the running fibril, which is about to end. May park. */
+/* Runs the exit handlers and the destructors of local values of the running fibril, which is about
+ * to end. May park. */
 void fibril__extra_run_exits(struct fibril *self);
 
 /* Frees f's extra part. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a fibril: spawn, run, end. A record is freed when the fibril has ended and its handle is gone,
- * whichever comes last.
+ * The life of a fibril: spawn, run, end. A record is freed when the fibril has ended and its handle
+ * is gone, whichever comes last.
  *
- * An own stack is one slot: guard at the low end, the record at the top, frames from there down. Records and the first
- * frames of all stacks would share the same few cache sets if they all lay at the same place of their page,
- * so each slot shifts them by a colour of its own.
+ * An own stack is one slot: guard at the low end, the record at the top, frames from there down.
+ * Records and the first frames of all stacks would share the same few cache sets if they all lay at
+ * the same place of their page, so each slot shifts them by a colour of its own.
  */
 #include "sched/fibril.h"
 
@@ -24,7 +24,8 @@ static _Atomic uint64_t ids = 1;
 
 /* ---- making ---- */
 
-uint64_t fibril__id_new(struct fibril_loop *loop) {
+uint64_t fibril__id_new(struct fibril_loop *loop)
+{
     if (loop->next_id == loop->last_id) {
         loop->next_id = atomic_fetch_add(&ids, ID_BLOCK);
         loop->last_id = loop->next_id + ID_BLOCK;
@@ -32,7 +33,8 @@ uint64_t fibril__id_new(struct fibril_loop *loop) {
     return loop->next_id++;
 }
 
-int fibril__context_entry(void *context) {
+int fibril__context_entry(void *context)
+{
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     fibril__context_begin(&self->loop->machine, &self->ctx);
     fibril_fn *fn = (fibril_fn *)(uintptr_t)self->wait_on;
@@ -41,7 +43,8 @@ int fibril__context_entry(void *context) {
 
 /* Until it runs, a fibril's function and argument are kept where a wait will be. */
 static ALWAYS_INLINE void init_record(struct fibril *f, struct fibril_loop *loop, fibril_fn *fn,
-                                      void *arg, const void *site) {
+                                      void *arg, const void *site)
+{
     f->link.prev = NULL;
     f->loop = loop;
     f->wait = NULL;
@@ -58,7 +61,8 @@ static ALWAYS_INLINE void init_record(struct fibril *f, struct fibril_loop *loop
 }
 
 static ALWAYS_INLINE struct fibril *new_own(struct fibril_loop *loop,
-                                            struct fibril__slot_cache *cache) {
+                                            struct fibril__slot_cache *cache)
+{
     char *slot = fibril__slot_take(cache);
     if (UNLIKELY(!slot)) {
         return NULL;
@@ -68,7 +72,8 @@ static ALWAYS_INLINE struct fibril *new_own(struct fibril_loop *loop,
     return f;
 }
 
-static struct fibril *new_copied(struct fibril_loop *loop) {
+static struct fibril *new_copied(struct fibril_loop *loop)
+{
     struct fibril *f = fibril__slot_take(&loop->records);
     if (f && fibril__context_copied(&loop->machine, &f->ctx) != 0) {
         fibril__slot_give(&loop->records, f);
@@ -77,7 +82,8 @@ static struct fibril *new_copied(struct fibril_loop *loop) {
     return f;
 }
 
-static int stack_log2(size_t bytes) {
+static int stack_log2(size_t bytes)
+{
     if (bytes > (size_t)1 << FIBRIL__SLOT_LOG2_MAX) {
         return -EINVAL;
     }
@@ -88,12 +94,14 @@ static int stack_log2(size_t bytes) {
     return log2;
 }
 
-int fibril__stack_log2(size_t bytes) {
+int fibril__stack_log2(size_t bytes)
+{
     return stack_log2(bytes);
 }
 
 static int new_by_opts(struct fibril_loop *loop, const struct fibril_spawn_opts *opts,
-                       struct fibril **ret_f) {
+                       struct fibril **ret_f)
+{
     if (opts->stack == FIBRIL_STACK_COPIED) {
         if (opts->stack_bytes) {
             return -EINVAL;
@@ -113,14 +121,16 @@ static int new_by_opts(struct fibril_loop *loop, const struct fibril_spawn_opts 
 }
 
 /* What the options say beyond the stack. */
-static int apply_opts(struct fibril *f, const struct fibril_spawn_opts *opts) {
+static int apply_opts(struct fibril *f, const struct fibril_spawn_opts *opts)
+{
     if (opts->daemon) {
         f->flags |= FIBRIL__F_DAEMON;
     }
     return opts->name ? fibril_set_name(f, opts->name) : 0;
 }
 
-static ALWAYS_INLINE void start(struct fibril_loop *loop, struct fibril *f) {
+static ALWAYS_INLINE void start(struct fibril_loop *loop, struct fibril *f)
+{
     loop->counters.spawned++;
     if (UNLIKELY(f->flags & FIBRIL__F_DAEMON)) {
         loop->daemons++;
@@ -134,12 +144,14 @@ static ALWAYS_INLINE void start(struct fibril_loop *loop, struct fibril *f) {
     fibril__loop_push(loop, f);
 }
 
-void fibril__start(struct fibril *f) {
+void fibril__start(struct fibril *f)
+{
     start(f->loop, f);
 }
 
 static NOINLINE int spawn_by_opts(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
-                                  const void *site, struct fibril **ret_f) {
+                                  const void *site, struct fibril **ret_f)
+{
     struct fibril_loop *loop = fibril__loop;
     if (opts->loop && opts->loop != loop) {
         return fibril__spawn_remote(opts->loop, fn, arg, opts, site, ret_f);
@@ -164,19 +176,22 @@ static NOINLINE int spawn_by_opts(fibril_fn *fn, void *arg, const struct fibril_
     return 0;
 }
 
-int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts, const void *site,
-                     struct fibril **ret_f) {
+int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
+                     const void *site, struct fibril **ret_f)
+{
     return spawn_by_opts(fn, arg, opts ? opts : &(struct fibril_spawn_opts){0}, site, ret_f);
 }
 
 /* Whether the options ask for nothing but the default. */
-static ALWAYS_INLINE bool is_plain(const struct fibril_spawn_opts *opts) {
+static ALWAYS_INLINE bool is_plain(const struct fibril_spawn_opts *opts)
+{
     return !opts || (!opts->name && opts->stack == FIBRIL_STACK_OWN && !opts->stack_bytes &&
                      !opts->loop && !opts->daemon);
 }
 
 int fibril_spawn(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
-                 struct fibril **ret_fibril) {
+                 struct fibril **ret_fibril)
+{
     const void *site = __builtin_return_address(0);
     struct fibril_loop *loop = fibril__loop;
     struct fibril *f;
@@ -212,7 +227,8 @@ int fibril_spawn(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
 
 /* ---- ending ---- */
 
-void fibril__release_slow(struct fibril *f) {
+void fibril__release_slow(struct fibril *f)
+{
     struct fibril_loop *loop = f->loop;
     if (f->extra) {
         fibril__extra_free(f);
@@ -229,7 +245,8 @@ void fibril__release_slow(struct fibril *f) {
     }
 }
 
-static void count_out(struct fibril_loop *loop, const struct fibril *f) {
+static void count_out(struct fibril_loop *loop, const struct fibril *f)
+{
     loop->counters.ended++;
     if (f->flags & FIBRIL__F_DAEMON) {
         loop->daemons--;
@@ -243,9 +260,10 @@ static void count_out(struct fibril_loop *loop, const struct fibril *f) {
     }
 }
 
-/* From the moment the result is known until another fibril runs, the record must stay: we stand on its stack, and
- * looking for the next fibril may run messages that give the handle up. */
-NORETURN void fibril__context_ended(void *context, int result) {
+/* From the moment the result is known until another fibril runs, the record must stay: we stand on
+ * its stack, and looking for the next fibril may run messages that give the handle up. */
+NORETURN void fibril__context_ended(void *context, int result)
+{
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     struct fibril_loop *loop = self->loop;
     if (UNLIKELY(self->extra)) {
@@ -284,7 +302,8 @@ NORETURN void fibril__context_ended(void *context, int result) {
     __builtin_unreachable();
 }
 
-void fibril_detach(struct fibril *f) {
+void fibril_detach(struct fibril *f)
+{
     if (!f) {
         return;
     }
@@ -297,14 +316,17 @@ void fibril_detach(struct fibril *f) {
 
 /* ---- looking ---- */
 
-struct fibril *fibril_current(void) {
+struct fibril *fibril_current(void)
+{
     return fibril__self();
 }
 
-uint64_t fibril_id(const struct fibril *f) {
+uint64_t fibril_id(const struct fibril *f)
+{
     return f->id;
 }
 
-struct fibril_loop *fibril_loop_of(const struct fibril *f) {
+struct fibril_loop *fibril_loop_of(const struct fibril *f)
+{
     return f->loop;
 }

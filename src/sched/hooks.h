@@ -12,12 +12,14 @@
 struct fibril;
 struct fibril_loop;
 
-/* A loop has started on the calling OS thread, or is about to end: signal stacks, stall watch, SIGQUIT. Returns 0 or -errno. */
+/* A loop has started on the calling OS thread, or is about to end: signal stacks, stall watch,
+ * SIGQUIT. Returns 0 or -errno. */
 int fibril__debug_loop_started(struct fibril_loop *loop);
 void fibril__debug_loop_ending(struct fibril_loop *loop);
 
-/* No fibril of the loop is ready, and no timer, operation or outside waker can make one so; other loops may. If that is true of all loops:
- * reports, and aborts, or ends the main fibril's wait with -EDEADLK and returns true. */
+/* No fibril of the loop is ready, and no timer, operation or outside waker can make one so; other
+ * loops may. If that is true of all loops: reports, and aborts, or ends the main fibril's wait with
+ * -EDEADLK and returns true. */
 bool fibril__debug_deadlock(struct fibril_loop *loop);
 
 /* The running fibril f has overflowed its stack: reports and aborts. */

@@ -7,16 +7,18 @@
 
 enum { READY_BIT = 1 };
 
-static struct fibril__link *link_of(uintptr_t word) {
+static struct fibril__link *link_of(uintptr_t word)
+{
     return (struct fibril__link *)(word & ~(uintptr_t)READY_BIT);
 }
 
-/* Once pushed, a message may run and end the loop while its sender is still about to wake it: so senders are counted, and
- * the loop's memory stays until they are through.
+/* Once pushed, a message may run and end the loop while its sender is still about to wake it: so
+ * senders are counted, and the loop's memory stays until they are through.
  *
- * Push is sequentially consistent, as is the loop's store of `asleep` before it looks here once more: one of the two
- * sees the other, so no wake-up is lost. */
-static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t bit) {
+ * Push is sequentially consistent, as is the loop's store of `asleep` before it looks here once
+ * more: one of the two sees the other, so no wake-up is lost. */
+static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t bit)
+{
     atomic_fetch_add(&loop->senders, 1);
     uintptr_t word = (uintptr_t)link | bit;
     uintptr_t head = atomic_load_explicit(&loop->inbox.head, memory_order_relaxed);
@@ -29,21 +31,25 @@ static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t 
     atomic_fetch_sub(&loop->senders, 1);
 }
 
-void fibril__inbox_fini(struct fibril_loop *loop) {
+void fibril__inbox_fini(struct fibril_loop *loop)
+{
     while (atomic_load(&loop->senders) > 0) {
         cpu_relax();
     }
 }
 
-void fibril__loop_send(struct fibril_loop *loop, struct fibril__message *m) {
+void fibril__loop_send(struct fibril_loop *loop, struct fibril__message *m)
+{
     push(loop, &m->link, 0);
 }
 
-void fibril__loop_send_ready(struct fibril *f) {
+void fibril__loop_send_ready(struct fibril *f)
+{
     push(f->loop, &f->link, READY_BIT);
 }
 
-static uintptr_t reverse(uintptr_t word) {
+static uintptr_t reverse(uintptr_t word)
+{
     uintptr_t reversed = 0;
     while (word) {
         struct fibril__link *link = link_of(word);
@@ -55,7 +61,8 @@ static uintptr_t reverse(uintptr_t word) {
     return reversed;
 }
 
-static void deliver(struct fibril_loop *loop, uintptr_t word) {
+static void deliver(struct fibril_loop *loop, uintptr_t word)
+{
     struct fibril__link *link = link_of(word);
     link->next = link->prev = NULL;
     if (word & READY_BIT) {
@@ -67,7 +74,8 @@ static void deliver(struct fibril_loop *loop, uintptr_t word) {
     m->run(m);
 }
 
-bool fibril__inbox_drain(struct fibril_loop *loop) {
+bool fibril__inbox_drain(struct fibril_loop *loop)
+{
     if (!atomic_load_explicit(&loop->inbox.head, memory_order_relaxed)) {
         return false;
     }

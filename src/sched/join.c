@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for a fibril's end. Within a loop the joiner is noted in the record. Across loops a request travels:
+ * Waiting for a fibril's end. Within a loop the joiner is noted in the record. Across loops a
+ * request travels:
  *
  *   joiner's loop                          fibril's loop
  *     ask        -------------------------> noted in the record, or answered at once
  *     answered   <------------------------- at the end (the handle stays)
  *     release    -------------------------> the handle is dropped, the request freed
  *
- * A joiner that gives up sends a withdrawal after its request, by a second message in the same memory; the
- * fibril's loop forgets the request then. An answer that crosses the withdrawal finds nobody and does nothing.
+ * A joiner that gives up sends a withdrawal after its request, by a second message in the same
+ * memory; the fibril's loop forgets the request then. An answer that crosses the withdrawal finds
+ * nobody and does nothing.
  */
 #include "base/alloc.h"
 #include "sched/current.h"
@@ -17,21 +19,23 @@
 #include <errno.h>
 
 struct fibril__join {
-    struct fibril__message message;    /* ask, answer, release */
+    struct fibril__message message; /* ask, answer, release */
     struct fibril__message withdrawal;
     struct fibril *f;
     struct fibril *joiner; /* NULL once it has given up; the joiner's loop only */
     int result;
-    bool noted;            /* f->joiner is this; f's loop only */
+    bool noted; /* f->joiner is this; f's loop only */
 };
 
-static struct fibril *blocker(const struct fibril *f) {
+static struct fibril *blocker(const struct fibril *f)
+{
     return f->wait_on;
 }
 
 /* ---- within a loop ---- */
 
-static bool abort_local(struct fibril *f, int error) {
+static bool abort_local(struct fibril *f, int error)
+{
     (void)error;
     struct fibril *joined = f->wait_on;
     if (joined->joiner != f) {
@@ -44,7 +48,8 @@ static bool abort_local(struct fibril *f, int error) {
 static const struct fibril__wait_kind local_kind = {
     .name = "join", .reason = FIBRIL__BY_JOIN, .abort = abort_local, .blocker = blocker};
 
-static int join_local(struct fibril *self, struct fibril *f, int64_t deadline_ns, int *ret_result) {
+static int join_local(struct fibril *self, struct fibril *f, int64_t deadline_ns, int *ret_result)
+{
     if (f->state < FIBRIL__EXITING) {
         if (f->joiner) {
             return -EBUSY;
@@ -64,7 +69,8 @@ static int join_local(struct fibril *self, struct fibril *f, int64_t deadline_ns
 
 /* ---- across loops ---- */
 
-static void withdraw(struct fibril__message *message) {
+static void withdraw(struct fibril__message *message)
+{
     struct fibril__join *j = CONTAINER_OF(message, struct fibril__join, withdrawal);
     if (j->noted) {
         j->f->joiner = NULL;
@@ -73,13 +79,15 @@ static void withdraw(struct fibril__message *message) {
     fibril__free(j);
 }
 
-static void release(struct fibril__message *message) {
+static void release(struct fibril__message *message)
+{
     struct fibril__join *j = CONTAINER_OF(message, struct fibril__join, message);
     fibril__drop_handle(j->f);
     fibril__free(j);
 }
 
-static void answered(struct fibril__message *message) {
+static void answered(struct fibril__message *message)
+{
     struct fibril__join *j = CONTAINER_OF(message, struct fibril__join, message);
     if (j->joiner) {
         struct fibril *joiner = j->joiner;
@@ -88,13 +96,15 @@ static void answered(struct fibril__message *message) {
     }
 }
 
-static void answer(struct fibril__join *j, struct fibril *f) {
+static void answer(struct fibril__join *j, struct fibril *f)
+{
     j->noted = false;
     j->result = (int)f->result;
     j->message.run = answered;
 }
 
-static bool abort_remote(struct fibril *f, int error) {
+static bool abort_remote(struct fibril *f, int error)
+{
     (void)error;
     struct fibril__join *j = f->wait_data;
     if (!j || !j->joiner) {
@@ -115,7 +125,8 @@ struct ask {
     struct fibril_loop *home;
 };
 
-static void ask(struct fibril__message *message) {
+static void ask(struct fibril__message *message)
+{
     struct ask *a = CONTAINER_OF(message, struct ask, join.message);
     struct fibril *f = a->join.f;
     if (f->state >= FIBRIL__EXITING) {
@@ -128,7 +139,8 @@ static void ask(struct fibril__message *message) {
     f->flags |= FIBRIL__F_REMOTE;
 }
 
-static int join_remote(struct fibril *self, struct fibril *f, int64_t deadline_ns, int *ret_result) {
+static int join_remote(struct fibril *self, struct fibril *f, int64_t deadline_ns, int *ret_result)
+{
     struct ask *a = fibril__alloc(sizeof *a);
     if (!a) {
         return -ENOMEM;
@@ -148,7 +160,8 @@ static int join_remote(struct fibril *self, struct fibril *f, int64_t deadline_n
     return 0;
 }
 
-void fibril__answer_joiner(struct fibril *f) {
+void fibril__answer_joiner(struct fibril *f)
+{
     struct fibril__join *j = f->joiner;
     struct ask *a = CONTAINER_OF(j, struct ask, join);
     f->joiner = NULL;
@@ -159,7 +172,8 @@ void fibril__answer_joiner(struct fibril *f) {
 
 /* ---- both ---- */
 
-int fibril_join(struct fibril *f, int64_t deadline_ns, int *ret_result) {
+int fibril_join(struct fibril *f, int64_t deadline_ns, int *ret_result)
+{
     struct fibril *self = fibril__self();
     if (UNLIKELY(!self)) {
         return -EPERM;
@@ -176,14 +190,16 @@ struct detach_message {
     struct fibril *f;
 };
 
-static void run_detach(struct fibril__message *message) {
+static void run_detach(struct fibril__message *message)
+{
     struct detach_message *m = CONTAINER_OF(message, struct detach_message, message);
     fibril__drop_handle(m->f);
     fibril__free(m);
 }
 
 /* Without memory the handle is never dropped: the record stays until the process ends. */
-void fibril__detach_remote(struct fibril *f) {
+void fibril__detach_remote(struct fibril *f)
+{
     struct detach_message *m = fibril__alloc(sizeof *m);
     if (m) {
         *m = (struct detach_message){.message.run = run_detach, .f = f};

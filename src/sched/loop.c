@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What happens when the run queue is empty, and every so often when it is not: the inbox, the timers and the
- * poller are looked at, and whatever they make ready joins the queue in that order.
+ * What happens when the run queue is empty, and every so often when it is not: the inbox, the
+ * timers and the poller are looked at, and whatever they make ready joins the queue in that order.
  */
 #include "sched/loop.h"
 
@@ -19,7 +19,8 @@ enum {
 };
 
 /* Ends the wait of a fibril whose deadline has come. It may turn out that its waker was first. */
-static void expire(struct fibril_loop *loop, struct fibril *f) {
+static void expire(struct fibril_loop *loop, struct fibril *f)
+{
     if (f->wait->abort(f, -ETIMEDOUT)) {
         loop->counters.timeouts += f->wait->reason != FIBRIL__BY_SLEEP;
         f->result = -ETIMEDOUT;
@@ -27,9 +28,11 @@ static void expire(struct fibril_loop *loop, struct fibril *f) {
     }
 }
 
-/* A deadline is over when it is not in the future. Expired entries leave the heap before anything runs, so a callback that
- * arms its timer anew for the past cannot keep the loop here: at most `most` are taken. */
-static void run_timers(struct fibril_loop *loop) {
+/* A deadline is over when it is not in the future. Expired entries leave the heap before anything
+ * runs, so a callback that arms its timer anew for the past cannot keep the loop here: at most
+ * `most` are taken. */
+static void run_timers(struct fibril_loop *loop)
+{
     for (uint32_t most = loop->sleepers.len; most > 0; most--) {
         if (fibril__heap_min(&loop->sleepers) > loop->now_ns) {
             break;
@@ -47,17 +50,20 @@ static void run_timers(struct fibril_loop *loop) {
     }
 }
 
-static int64_t next_deadline(const struct fibril_loop *loop) {
+static int64_t next_deadline(const struct fibril_loop *loop)
+{
     int64_t a = fibril__heap_min(&loop->sleepers), b = fibril__heap_min(&loop->timers);
     return a < b ? a : b;
 }
 
-static void look_at_clock(struct fibril_loop *loop) {
+static void look_at_clock(struct fibril_loop *loop)
+{
     loop->now_ns = loop->poller->ops->now(loop->poller);
 }
 
 /* Stacks and records that nobody needed for a second give their pages back. */
-static void trim(struct fibril_loop *loop) {
+static void trim(struct fibril_loop *loop)
+{
     if (loop->now_ns - loop->trimmed_ns < TRIM_INTERVAL_NS) {
         return;
     }
@@ -70,15 +76,17 @@ static void trim(struct fibril_loop *loop) {
     }
 }
 
-static void poll(struct fibril_loop *loop, int64_t deadline_ns) {
+static void poll(struct fibril_loop *loop, int64_t deadline_ns)
+{
     loop->counters.polls++;
     loop->counters.poll_events += (uint64_t)loop->poller->ops->wait(loop->poller, deadline_ns);
     look_at_clock(loop);
 }
 
-/* Nothing is ready: sleeps in the poller. The flag is up before the inbox is looked at for the last time, see push() in
- * inbox.c. */
-static void sleep_in_poller(struct fibril_loop *loop) {
+/* Nothing is ready: sleeps in the poller. The flag is up before the inbox is looked at for the last
+ * time, see push() in inbox.c. */
+static void sleep_in_poller(struct fibril_loop *loop)
+{
     int64_t deadline_ns = next_deadline(loop);
     atomic_fetch_add(&loop->sleeps, 1);
     atomic_store(&loop->asleep, true);
@@ -94,7 +102,8 @@ static void sleep_in_poller(struct fibril_loop *loop) {
     atomic_store(&loop->asleep, false);
 }
 
-static void look_outside(struct fibril_loop *loop) {
+static void look_outside(struct fibril_loop *loop)
+{
     loop->ticks = FIBRIL__TICKS;
     fibril__inbox_drain(loop);
     if (loop->poller->pending > 0 || loop->poller->virtual_time) {
@@ -106,7 +115,8 @@ static void look_outside(struct fibril_loop *loop) {
     trim(loop);
 }
 
-static struct fibril *pop(struct fibril_loop *loop) {
+static struct fibril *pop(struct fibril_loop *loop)
+{
     struct fibril *f = loop->run_head;
     loop->run_head = (struct fibril *)(void *)f->link.next;
     if (!loop->run_head) {
@@ -117,7 +127,8 @@ static struct fibril *pop(struct fibril_loop *loop) {
 
 #if FIBRIL_HARD
 /* Turns the queue by a random number of places, so that nothing can rely on the order. */
-static void shuffle(struct fibril_loop *loop) {
+static void shuffle(struct fibril_loop *loop)
+{
     loop->random = loop->random * 6364136223846793005u + 1442695040888963407u;
     for (unsigned n = (unsigned)(loop->random >> 60) & 7; n > 0; n--) {
         fibril__loop_push(loop, pop(loop));
@@ -127,7 +138,8 @@ static void shuffle(struct fibril_loop *loop) {
 #define shuffle(loop) ((void)0)
 #endif
 
-struct fibril *fibril__loop_next_slow(struct fibril_loop *loop) {
+struct fibril *fibril__loop_next_slow(struct fibril_loop *loop)
+{
     if (loop->ticks <= 0 || !loop->run_head) {
         look_outside(loop);
     } else {
@@ -144,7 +156,8 @@ struct fibril *fibril__loop_next_slow(struct fibril_loop *loop) {
 }
 
 /* Takes f out of the run queue, if it is there. */
-static bool take_out(struct fibril_loop *loop, struct fibril *f) {
+static bool take_out(struct fibril_loop *loop, struct fibril *f)
+{
     struct fibril **at = &loop->run_head;
     while (*at && *at != f) {
         at = (struct fibril **)(void *)&(*at)->link.next;
@@ -159,7 +172,8 @@ static bool take_out(struct fibril_loop *loop, struct fibril *f) {
     return true;
 }
 
-void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self) {
+void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self)
+{
     while (!take_out(loop, self)) {
         fibril__inbox_drain(loop);
         poll(loop, /* deadline_ns= */ 0);
@@ -167,7 +181,8 @@ void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self) {
     }
 }
 
-void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to) {
+void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to)
+{
     int64_t delay = loop->poller->ops->now(loop->poller) - to->since_ns;
     unsigned bucket = 0;
     while (bucket < FIBRIL_DELAY_BUCKETS - 1 && delay >= (int64_t)64 << bucket) {

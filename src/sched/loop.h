@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A loop: the run queue, timers, poller and stacks of one OS thread. There is no scheduler stack to switch to: whoever
- * parks takes the next fibril from the queue and switches straight to it, and polls where it stands when the
- * queue is empty.
+ * A loop: the run queue, timers, poller and stacks of one OS thread. There is no scheduler stack to
+ * switch to: whoever parks takes the next fibril from the queue and switches straight to it, and
+ * polls where it stands when the queue is empty.
  */
 #ifndef FIBRIL_SCHED_LOOP_H
 #define FIBRIL_SCHED_LOOP_H
@@ -21,8 +21,8 @@ struct fibril__poller;
 struct stop;
 
 enum {
-    FIBRIL__TICKS = 256,       /* switches between two looks at the clock, the poller and the inbox */
-    FIBRIL__SAMPLE_MASK = 63,  /* one switch in 64 measures the run-queue delay */
+    FIBRIL__TICKS = 256, /* switches between two looks at the clock, the poller and the inbox */
+    FIBRIL__SAMPLE_MASK = 63, /* one switch in 64 measures the run-queue delay */
 };
 
 struct fibril__counters {
@@ -37,53 +37,57 @@ struct fibril_loop {
     struct fibril *current;
     struct fibril *run_head, **run_tail; /* linked by link.next */
     int32_t ticks;                       /* until the next look outside */
-    int32_t budget, budget_full;         /* operations without a wait that the current fibril may still do */
-    unsigned nopark;                     /* nesting of fibril_nopark_begin */
-    int64_t now_ns;                      /* the poller's clock when last looked at */
+    int32_t budget, budget_full; /* operations without a wait that the current fibril may still do
+                                  */
+    unsigned nopark;             /* nesting of fibril_nopark_begin */
+    int64_t now_ns;              /* the poller's clock when last looked at */
     void (*on_switch)(struct fibril *from, struct fibril *to);
     struct fibril__machine machine;
     struct fibril__counters counters;
 
-    struct fibril__slot_cache stacks;    /* of the default size */
-    struct fibril__slot_cache records;   /* of copied-stack fibrils */
+    struct fibril__slot_cache stacks;  /* of the default size */
+    struct fibril__slot_cache records; /* of copied-stack fibrils */
     struct fibril__slot_cache *other_stacks[FIBRIL__SLOT_LOG2_MAX + 1];
-    struct fibril__heap sleepers;        /* deadlines of parked fibrils */
-    struct fibril__heap timers;          /* struct fibril__timer */
+    struct fibril__heap sleepers; /* deadlines of parked fibrils */
+    struct fibril__heap timers;   /* struct fibril__timer */
     struct fibril__poller *poller;
     struct fibril__inbox inbox;
-    _Atomic bool asleep;                 /* in the poller without a deadline of zero: senders must wake it */
+    _Atomic bool asleep; /* in the poller without a deadline of zero: senders must wake it */
 
-    _Atomic unsigned senders;            /* OS threads in the middle of sending to the inbox */
-    _Atomic uint64_t sleeps;             /* how often `asleep` was set */
-    uint64_t alive;                      /* fibrils that are not daemons, the main one excluded */
+    _Atomic unsigned senders; /* OS threads in the middle of sending to the inbox */
+    _Atomic uint64_t sleeps;  /* how often `asleep` was set */
+    uint64_t alive;           /* fibrils that are not daemons, the main one excluded */
     uint64_t daemons;
-    uint64_t outside;                    /* parked fibrils that an OS thread without a loop may wake */
-    uint64_t next_id, last_id;           /* a block of fibril numbers */
-    uint64_t random;                     /* hard flavour: state of the shuffle */
-    int64_t trimmed_ns;                  /* when caches were last trimmed */
-    struct fibril *drainer;              /* the main fibril, waiting until the others have ended */
-    struct fibril *serving;              /* a started loop: its main fibril, waiting for orders */
-    struct stop *stop;                   /* a started loop: told to end, by whom */
-    unsigned index;                      /* number in the process */
-    uint32_t select_turn;                /* where the next select starts to look */
+    uint64_t outside;          /* parked fibrils that an OS thread without a loop may wake */
+    uint64_t next_id, last_id; /* a block of fibril numbers */
+    uint64_t random;           /* hard flavour: state of the shuffle */
+    int64_t trimmed_ns;        /* when caches were last trimmed */
+    struct fibril *drainer;    /* the main fibril, waiting until the others have ended */
+    struct fibril *serving;    /* a started loop: its main fibril, waiting for orders */
+    struct stop *stop;         /* a started loop: told to end, by whom */
+    unsigned index;            /* number in the process */
+    uint32_t select_turn;      /* where the next select starts to look */
     pthread_t thread;
     struct fibril_opts opts;
     struct fibril main;
-    struct fibril__sites *sites;         /* per spawn site, under measure_stacks */
-    void *signal_stack;                  /* of the OS thread, for reports */
-    _Atomic int64_t stalled_since_ns;    /* the stall watch asks for a report; 0: none wanted */
-    _Atomic uint64_t stalled_progress;   /* and what it saw: a report that comes later names the wrong fibril */
+    struct fibril__sites *sites;       /* per spawn site, under measure_stacks */
+    void *signal_stack;                /* of the OS thread, for reports */
+    _Atomic int64_t stalled_since_ns;  /* the stall watch asks for a report; 0: none wanted */
+    _Atomic uint64_t stalled_progress; /* and what it saw: a report that comes later names the wrong
+                                          fibril */
 };
 
 /* Appends f to the run queue. */
-static inline void fibril__loop_push(struct fibril_loop *loop, struct fibril *f) {
+static inline void fibril__loop_push(struct fibril_loop *loop, struct fibril *f)
+{
     f->link.next = NULL;
     *loop->run_tail = f;
     loop->run_tail = (struct fibril **)(void *)&f->link.next;
 }
 
 /* Makes f, parked on this loop and unlinked, ready. */
-static inline void fibril__loop_ready(struct fibril_loop *loop, struct fibril *f) {
+static inline void fibril__loop_ready(struct fibril_loop *loop, struct fibril *f)
+{
     if (f->timer.index != FIBRIL__HEAP_OUT) {
         fibril__heap_remove(&loop->sleepers, &f->timer);
     }
@@ -95,7 +99,8 @@ static inline void fibril__loop_ready(struct fibril_loop *loop, struct fibril *f
 /* Takes the next fibril to run, waiting for one if need be. May return the caller's own. */
 struct fibril *fibril__loop_next_slow(struct fibril_loop *loop);
 
-static ALWAYS_INLINE struct fibril *fibril__loop_next(struct fibril_loop *loop) {
+static ALWAYS_INLINE struct fibril *fibril__loop_next(struct fibril_loop *loop)
+{
     struct fibril *f = loop->run_head;
     if (UNLIKELY(FIBRIL_HARD || !f || --loop->ticks <= 0)) {
         return fibril__loop_next_slow(loop);
@@ -112,7 +117,8 @@ void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to);
 
 /* Runs `to` instead of `self`. */
 static ALWAYS_INLINE void fibril__loop_switch(struct fibril_loop *loop, struct fibril *self,
-                                              struct fibril *to) {
+                                              struct fibril *to)
+{
     loop->current = to;
     loop->budget = loop->budget_full;
     if (UNLIKELY((++loop->counters.switches & FIBRIL__SAMPLE_MASK) == 0)) {
@@ -131,8 +137,8 @@ struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t
 enum { FIBRIL__LOOPS_MAX = 256 };
 struct fibril_loop *fibril__loop_slot(unsigned i);
 
-/* Makes room for a parked fibril's wake-up where it stands, without running others: for one that must wait and has no memory
- * to be copied out. */
+/* Makes room for a parked fibril's wake-up where it stands, without running others: for one that
+ * must wait and has no memory to be copied out. */
 void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self);
 
 #endif

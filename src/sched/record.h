@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Between the files of the fibril's life cycle: where records lie, and the steps of spawning and ending that
- * fibril.c, join.c, remote.c, scope.c and stack_use.c share.
+ * Between the files of the fibril's life cycle: where records lie, and the steps of spawning and
+ * ending that fibril.c, join.c, remote.c, scope.c and stack_use.c share.
  */
 #ifndef FIBRIL_SCHED_RECORD_H
 #define FIBRIL_SCHED_RECORD_H
@@ -16,14 +16,17 @@ enum {
 };
 
 /* Where the record lies in a stack slot. */
-static ALWAYS_INLINE struct fibril *fibril__record_in(char *slot, uint8_t log2) {
-    size_t record = (sizeof(struct fibril) + FIBRIL__RECORD_ALIGN - 1) & ~(size_t)(FIBRIL__RECORD_ALIGN - 1);
+static ALWAYS_INLINE struct fibril *fibril__record_in(char *slot, uint8_t log2)
+{
+    size_t record =
+        (sizeof(struct fibril) + FIBRIL__RECORD_ALIGN - 1) & ~(size_t)(FIBRIL__RECORD_ALIGN - 1);
     size_t colour = ((uintptr_t)slot >> log2) % FIBRIL__COLOURS * FIBRIL__COLOUR_BYTES;
     return (struct fibril *)(void *)(slot + ((size_t)1 << log2) - record - colour);
 }
 
 /* The stack slot that holds the record of a fibril with an own stack. */
-static inline char *fibril__slot_of(const struct fibril *f) {
+static inline char *fibril__slot_of(const struct fibril *f)
+{
     return (char *)((uintptr_t)f & ~(((uintptr_t)1 << f->ctx.log2) - 1));
 }
 
@@ -33,12 +36,13 @@ int fibril__stack_log2(size_t bytes);
 uint64_t fibril__id_new(struct fibril_loop *loop);
 
 /* Spawns on the calling loop, or remotely, for a caller at `site`. The new fibril has no handle. */
-int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts, const void *site,
-                     struct fibril **ret_f);
+int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,
+                     const void *site, struct fibril **ret_f);
 
 /* Spawns on another loop; the new fibril has a handle. */
 int fibril__spawn_remote(struct fibril_loop *loop, fibril_fn *fn, void *arg,
-                         const struct fibril_spawn_opts *opts, const void *site, struct fibril **ret_f);
+                         const struct fibril_spawn_opts *opts, const void *site,
+                         struct fibril **ret_f);
 
 /* Counts f, whose record is complete, and makes it ready. */
 void fibril__start(struct fibril *f);
@@ -50,7 +54,8 @@ void fibril__detach_remote(struct fibril *f);
 void fibril__release_slow(struct fibril *f);
 
 /* Frees the record and the stack of f, which has ended or never begun. */
-static ALWAYS_INLINE void fibril__release(struct fibril *f) {
+static ALWAYS_INLINE void fibril__release(struct fibril *f)
+{
     struct fibril__slot_cache *stacks = &f->loop->stacks;
     bool usual = f->ctx.policy == FIBRIL__OWN && f->ctx.log2 == stacks->log2 && !f->extra;
     if (LIKELY(usual)) {
@@ -62,7 +67,8 @@ static ALWAYS_INLINE void fibril__release(struct fibril *f) {
 }
 
 /* Gives up the handle of a fibril of this loop. */
-static ALWAYS_INLINE void fibril__drop_handle(struct fibril *f) {
+static ALWAYS_INLINE void fibril__drop_handle(struct fibril *f)
+{
     f->flags &= (uint8_t)~FIBRIL__F_HANDLE;
     if (f->state == FIBRIL__DONE) {
         fibril__release(f);
@@ -72,8 +78,8 @@ static ALWAYS_INLINE void fibril__drop_handle(struct fibril *f) {
 /* Cancels a fibril of this loop. */
 void fibril__cancel_here(struct fibril *f);
 
-/* Calls fn for every fibril of the process that is not free. Records of other loops change meanwhile. Async-signal-safe
- * if fn is. */
+/* Calls fn for every fibril of the process that is not free. Records of other loops change
+ * meanwhile. Async-signal-safe if fn is. */
 void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg);
 
 /* Under measure_stacks: prepares f's stack for an exact high-water mark; takes it when f ends. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Spawning on another loop, or from an OS thread that has none: the record is made here, from a slot that no loop has
- * cached, and counted and started there.
+ * Spawning on another loop, or from an OS thread that has none: the record is made here, from a
+ * slot that no loop has cached, and counted and started there.
  */
 #include "base/alloc.h"
 #include "sched/current.h"
@@ -17,7 +17,8 @@ struct arrival {
 };
 
 /* What only the loop itself can prepare: its run stacks, and room to take the slot back. */
-static bool settle(struct fibril *f) {
+static bool settle(struct fibril *f)
+{
     if (f->ctx.policy == FIBRIL__COPIED) {
         return fibril__slot_adopt(&f->loop->records) &&
                fibril__context_copied(&f->loop->machine, &f->ctx) == 0;
@@ -27,7 +28,8 @@ static bool settle(struct fibril *f) {
 }
 
 /* Without memory for that the fibril fails instead of running. */
-static void arrive(struct fibril__message *message) {
+static void arrive(struct fibril__message *message)
+{
     struct arrival *a = CONTAINER_OF(message, struct arrival, message);
     struct fibril *f = a->f;
     fibril__free(a);
@@ -43,7 +45,8 @@ static void arrive(struct fibril__message *message) {
     fibril__start(f);
 }
 
-static struct fibril *take(struct fibril_loop *loop, const struct fibril_spawn_opts *opts, int log2) {
+static struct fibril *take(struct fibril_loop *loop, const struct fibril_spawn_opts *opts, int log2)
+{
     struct fibril__slot_cache none;
     if (opts->stack == FIBRIL_STACK_COPIED) {
         fibril__slot_cache_init(&none, loop->records.log2, false);
@@ -66,7 +69,8 @@ static struct fibril *take(struct fibril_loop *loop, const struct fibril_spawn_o
 }
 
 /* Undoes take(): the slot goes back to the process. */
-static void give_back(struct fibril *f) {
+static void give_back(struct fibril *f)
+{
     struct fibril__slot_cache one;
     bool copied = fibril__context_is_copied(&f->ctx);
     fibril__slot_cache_init(&one, copied ? f->loop->records.log2 : f->ctx.log2, !copied);
@@ -80,7 +84,8 @@ static void give_back(struct fibril *f) {
 
 int fibril__spawn_remote(struct fibril_loop *loop, fibril_fn *fn, void *arg,
                          const struct fibril_spawn_opts *opts, const void *site,
-                         struct fibril **ret_f) {
+                         struct fibril **ret_f)
+{
     bool copied = opts->stack == FIBRIL_STACK_COPIED;
     int log2 = opts->stack_bytes ? fibril__stack_log2(opts->stack_bytes) : loop->stacks.log2;
     if (log2 < 0 || (copied && opts->stack_bytes)) {

@@ -26,16 +26,19 @@ enum {
 };
 
 static struct fibril_loop *_Atomic loops[FIBRIL__LOOPS_MAX];
-static _Atomic unsigned visitors[FIBRIL__LOOPS_MAX]; /* OS threads between finding a loop and sending to it */
+static _Atomic unsigned visitors[FIBRIL__LOOPS_MAX]; /* OS threads between finding a loop and
+                                                        sending to it */
 static _Atomic unsigned loop_count;
 
 /* ---- the table ---- */
 
-struct fibril_loop *fibril__loop_slot(unsigned i) {
+struct fibril_loop *fibril__loop_slot(unsigned i)
+{
     return i < FIBRIL__LOOPS_MAX ? atomic_load(&loops[i]) : NULL;
 }
 
-static int enter_table(struct fibril_loop *loop) {
+static int enter_table(struct fibril_loop *loop)
+{
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
         struct fibril_loop *none = NULL;
         loop->index = i;
@@ -48,7 +51,8 @@ static int enter_table(struct fibril_loop *loop) {
 }
 
 /* After this nobody finds the loop, and whoever had found it has sent what he wanted to send. */
-static void leave_table(struct fibril_loop *loop) {
+static void leave_table(struct fibril_loop *loop)
+{
     atomic_store(&loops[loop->index], NULL);
     atomic_fetch_sub(&loop_count, 1);
     while (atomic_load(&visitors[loop->index]) > 0) {
@@ -56,7 +60,8 @@ static void leave_table(struct fibril_loop *loop) {
     }
 }
 
-bool fibril__loop_send_slot(unsigned i, struct fibril__message *m) {
+bool fibril__loop_send_slot(unsigned i, struct fibril__message *m)
+{
     atomic_fetch_add(&visitors[i], 1);
     struct fibril_loop *loop = atomic_load(&loops[i]);
     if (loop) {
@@ -66,11 +71,13 @@ bool fibril__loop_send_slot(unsigned i, struct fibril__message *m) {
     return loop != NULL;
 }
 
-unsigned fibril_loop_count(void) {
+unsigned fibril_loop_count(void)
+{
     return atomic_load(&loop_count);
 }
 
-struct fibril_loop *fibril_loop_at(unsigned i) {
+struct fibril_loop *fibril_loop_at(unsigned i)
+{
     for (unsigned slot = 0; slot < FIBRIL__LOOPS_MAX; slot++) {
         struct fibril_loop *loop = atomic_load(&loops[slot]);
         if (loop && i-- == 0) {
@@ -80,15 +87,19 @@ struct fibril_loop *fibril_loop_at(unsigned i) {
     return NULL;
 }
 
-struct fibril_loop *fibril_loop_current(void) {
+struct fibril_loop *fibril_loop_current(void)
+{
     return fibril__loop;
 }
 
-const char *fibril_loop_poller(const struct fibril_loop *loop) {
+const char *fibril_loop_poller(const struct fibril_loop *loop)
+{
     return loop->poller->ops->name;
 }
 
-void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg) {
+/* Records of other loops are read while those may run: whoever needs more than a guess sees to it that they do not. */
+__attribute__((no_sanitize_thread)) void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg)
+{
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
         struct fibril_loop *loop = atomic_load(&loops[i]);
         if (loop) {
@@ -110,7 +121,8 @@ void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg) {
 
 /* ---- making a loop ---- */
 
-struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t log2) {
+struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t log2)
+{
     if (log2 == loop->stacks.log2) {
         return &loop->stacks;
     }
@@ -124,7 +136,8 @@ struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t
     return *cache;
 }
 
-static uint8_t record_log2(void) {
+static uint8_t record_log2(void)
+{
     uint8_t log2 = FIBRIL__SLOT_LOG2_MIN;
     while ((size_t)1 << log2 < sizeof(struct fibril)) {
         log2++;
@@ -132,7 +145,8 @@ static uint8_t record_log2(void) {
     return log2;
 }
 
-static void init_main(struct fibril_loop *loop) {
+static void init_main(struct fibril_loop *loop)
+{
     struct fibril *f = &loop->main;
     f->loop = loop;
     f->timer.index = FIBRIL__HEAP_OUT;
@@ -143,11 +157,13 @@ static void init_main(struct fibril_loop *loop) {
     loop->current = f;
 }
 
-static size_t or_default(size_t value, size_t otherwise) {
+static size_t or_default(size_t value, size_t otherwise)
+{
     return value ? value : otherwise;
 }
 
-static int open_poller(struct fibril_loop *loop) {
+static int open_poller(struct fibril_loop *loop)
+{
     const char *name = loop->opts.poller;
     if (!name) {
         name = getenv("FIBRIL_POLLER");
@@ -157,7 +173,8 @@ static int open_poller(struct fibril_loop *loop) {
     return rc == -EPERM ? -ENOSYS : rc;
 }
 
-static void free_loop(struct fibril_loop *loop) {
+static void free_loop(struct fibril_loop *loop)
+{
     fibril__slot_cache_fini(&loop->stacks);
     fibril__slot_cache_fini(&loop->records);
     for (unsigned i = 0; i <= FIBRIL__SLOT_LOG2_MAX; i++) {
@@ -179,11 +196,13 @@ static void free_loop(struct fibril_loop *loop) {
     fibril__free(loop);
 }
 
-static NORETURN void overflowed(struct fibril__context *c) {
+static NORETURN void overflowed(struct fibril__context *c)
+{
     fibril__debug_overflow(CONTAINER_OF(c, struct fibril, ctx));
 }
 
-static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts) {
+static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts)
+{
     loop->opts = opts ? *opts : (struct fibril_opts){0};
     int log2 = fibril__stack_log2(or_default(loop->opts.stack_bytes, STACK_BYTES_DEFAULT));
     if (log2 < 0) {
@@ -206,7 +225,8 @@ static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts) {
     return open_poller(loop);
 }
 
-static void pin(const struct fibril_loop *loop) {
+static void pin(const struct fibril_loop *loop)
+{
     cpu_set_t set;
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     CPU_ZERO(&set);
@@ -214,14 +234,16 @@ static void pin(const struct fibril_loop *loop) {
     sched_setaffinity(0, sizeof set, &set); /* refused in some containers: then unpinned */
 }
 
-/* In a simulation the order of switches is part of the trace. Numbers of fibrils are the process's: from the main
- * fibril's on, they are the same in each run. */
-static void trace_switch(struct fibril *from, struct fibril *to) {
+/* In a simulation the order of switches is part of the trace. Numbers of fibrils are the process's:
+ * from the main fibril's on, they are the same in each run. */
+static void trace_switch(struct fibril *from, struct fibril *to)
+{
     struct fibril_loop *loop = from->loop;
     fibril__sim_trace(loop->poller, to->id - loop->main.id);
 }
 
-int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_loop) {
+int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_loop)
+{
     if (fibril__loop) {
         return -EBUSY;
     }
@@ -255,7 +277,8 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
 
 /* ---- ending a loop ---- */
 
-static bool abort_drain(struct fibril *f, int error) {
+static bool abort_drain(struct fibril *f, int error)
+{
     (void)error;
     if (f->loop->drainer != f) {
         return false;
@@ -267,7 +290,8 @@ static bool abort_drain(struct fibril *f, int error) {
 static const struct fibril__wait_kind drain_kind = {
     .name = "end of its fibrils", .reason = FIBRIL__BY_JOIN, .abort = abort_drain};
 
-static int drain(struct fibril_loop *loop, const uint64_t *count) {
+static int drain(struct fibril_loop *loop, const uint64_t *count)
+{
     while (*count > 0) {
         loop->drainer = loop->current;
         int64_t rc = fibril__park(&drain_kind, loop, FIBRIL_FOREVER);
@@ -283,7 +307,8 @@ struct cancel_args {
     bool all;
 };
 
-static void cancel_one(struct fibril *f, void *arg) {
+static void cancel_one(struct fibril *f, void *arg)
+{
     const struct cancel_args *args = arg;
     bool ours = f->loop == args->loop && !(f->flags & FIBRIL__F_MAIN);
     if (ours && (args->all || (f->flags & FIBRIL__F_DAEMON))) {
@@ -291,19 +316,24 @@ static void cancel_one(struct fibril *f, void *arg) {
     }
 }
 
-static void cancel_those_left(struct fibril_loop *loop, bool all) {
+static void cancel_those_left(struct fibril_loop *loop, bool all)
+{
     fibril__each(cancel_one, &(struct cancel_args){loop, all});
 }
 
-/* A shield may keep the cancelled in their deadlock: then nothing is left to try, and their loop cannot go. */
-static void drain_cancelled(struct fibril_loop *loop, const uint64_t *count) {
+/* A shield may keep the cancelled in their deadlock: then nothing is left to try, and their loop
+ * cannot go. */
+static void drain_cancelled(struct fibril_loop *loop, const uint64_t *count)
+{
     if (drain(loop, count) == -EDEADLK) {
         fibril__panic("shielded fibrils are deadlocked and cannot be ended");
     }
 }
 
-/* A deadlock that is to be returned ends the wait for the others: then they are cancelled, which ends theirs. */
-static int end_fibrils(struct fibril_loop *loop) {
+/* A deadlock that is to be returned ends the wait for the others: then they are cancelled, which
+ * ends theirs. */
+static int end_fibrils(struct fibril_loop *loop)
+{
     fibril_shield_begin();
     int rc = drain(loop, &loop->alive);
     if (rc == -EDEADLK) {
@@ -318,15 +348,17 @@ static int end_fibrils(struct fibril_loop *loop) {
     return rc;
 }
 
-/* What messages started at the last moment (a descriptor to be forgotten) ends soon, by itself. Operations of idle watches do
- * not: they go with the poller. */
-static void finish_operations(struct fibril_loop *loop) {
+/* What messages started at the last moment (a descriptor to be forgotten) ends soon, by itself.
+ * Operations of idle watches do not: they go with the poller. */
+static void finish_operations(struct fibril_loop *loop)
+{
     for (int turns = 0; loop->poller->pending > 0 && turns < LAST_TURNS; turns++) {
         loop->poller->ops->wait(loop->poller, /* deadline_ns= */ 0);
     }
 }
 
-int fibril_loop_detach(void) {
+int fibril_loop_detach(void)
+{
     struct fibril_loop *loop = fibril__loop;
     if (!loop || loop->current != &loop->main) {
         return -EPERM;
@@ -362,7 +394,8 @@ struct stop {
     struct fibril *waiter; /* in fibril_loop_stop, on another loop */
 };
 
-static bool abort_never(struct fibril *f, int error) {
+static bool abort_never(struct fibril *f, int error)
+{
     (void)f;
     (void)error;
     return false;
@@ -374,7 +407,8 @@ static const struct fibril__wait_kind stop_kind = {
     .name = "end of a loop", .reason = FIBRIL__BY_JOIN, .abort = abort_never};
 
 /* The main fibril of a started loop does nothing but wait for the order to end. */
-static struct stop *serve(struct fibril_loop *loop) {
+static struct stop *serve(struct fibril_loop *loop)
+{
     loop->outside++;
     loop->serving = &loop->main;
     fibril_shield_begin();
@@ -387,7 +421,8 @@ static struct stop *serve(struct fibril_loop *loop) {
     return loop->stop;
 }
 
-static void *loop_thread(void *arg) {
+static void *loop_thread(void *arg)
+{
     struct start *start = arg;
     struct fibril_loop *loop = NULL;
     int rc = fibril_loop_attach(start->opts, &loop);
@@ -405,10 +440,10 @@ static void *loop_thread(void *arg) {
     return NULL;
 }
 
-int fibril_loop_start(const struct fibril_opts *opts, struct fibril_loop **ret_loop) {
-    struct start start = {.opts = opts,
-                          .lock = PTHREAD_MUTEX_INITIALIZER,
-                          .done_cond = PTHREAD_COND_INITIALIZER};
+int fibril_loop_start(const struct fibril_opts *opts, struct fibril_loop **ret_loop)
+{
+    struct start start = {
+        .opts = opts, .lock = PTHREAD_MUTEX_INITIALIZER, .done_cond = PTHREAD_COND_INITIALIZER};
     pthread_t thread;
     int rc = pthread_create(&thread, NULL, loop_thread, &start);
     if (rc != 0) {
@@ -427,13 +462,15 @@ int fibril_loop_start(const struct fibril_opts *opts, struct fibril_loop **ret_l
     return 0;
 }
 
-static void run_stop(struct fibril__message *message) {
+static void run_stop(struct fibril__message *message)
+{
     struct stop *stop = CONTAINER_OF(message, struct stop, message);
     stop->loop->stop = stop;
     fibril__wake(&stop->loop->main, 0);
 }
 
-int fibril_loop_stop(struct fibril_loop *target) {
+int fibril_loop_stop(struct fibril_loop *target)
+{
     struct fibril_loop *here = fibril__loop;
     if (!here || target == here) {
         return -EPERM;
@@ -457,7 +494,8 @@ int fibril_loop_stop(struct fibril_loop *target) {
 
 /* ---- a whole runtime ---- */
 
-static int start_loops(const struct fibril_opts *opts, struct fibril_loop **others, unsigned n) {
+static int start_loops(const struct fibril_opts *opts, struct fibril_loop **others, unsigned n)
+{
     for (unsigned i = 0; i < n; i++) {
         int rc = fibril_loop_start(opts, &others[i]);
         if (rc < 0) {
@@ -470,7 +508,8 @@ static int start_loops(const struct fibril_opts *opts, struct fibril_loop **othe
     return 0;
 }
 
-static int run_with_others(const struct fibril_opts *opts, unsigned n, fibril_fn *fn, void *arg) {
+static int run_with_others(const struct fibril_opts *opts, unsigned n, fibril_fn *fn, void *arg)
+{
     struct fibril_loop **others = fibril__alloc((n ? n : 1) * sizeof(struct fibril_loop *));
     int rc = others ? start_loops(opts, others, n) : -ENOMEM;
     if (rc == 0) {
@@ -485,7 +524,8 @@ static int run_with_others(const struct fibril_opts *opts, unsigned n, fibril_fn
     return rc;
 }
 
-int fibril_run(const struct fibril_opts *opts, fibril_fn *fn, void *arg) {
+int fibril_run(const struct fibril_opts *opts, fibril_fn *fn, void *arg)
+{
     unsigned n = opts && opts->loops ? opts->loops : 1;
     if (n > FIBRIL__LOOPS_MAX) {
         return -EINVAL;
@@ -500,7 +540,8 @@ int fibril_run(const struct fibril_opts *opts, fibril_fn *fn, void *arg) {
     return ended < 0 ? ended : rc;
 }
 
-const char *fibril_version(void) {
+const char *fibril_version(void)
+{
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
     return TEXT(FIBRIL_VERSION_MAJOR) "." TEXT(FIBRIL_VERSION_MINOR) "." TEXT(FIBRIL_VERSION_PATCH);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Scopes: fibrils that end before their starter goes on. A scope and its fibrils are all of one loop, so nothing here
- * needs a lock.
+ * Scopes: fibrils that end before their starter goes on. A scope and its fibrils are all of one
+ * loop, so nothing here needs a lock.
  */
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -15,12 +15,13 @@ struct fibril_scope {
     struct fibril_loop *loop;
     struct fibril__list members; /* of struct fibril__extra.in_scope */
     uint64_t count;
-    struct fibril *closer;       /* parked in fibril_scope_close */
-    int error;                   /* result of the first that failed */
+    struct fibril *closer; /* parked in fibril_scope_close */
+    int error;             /* result of the first that failed */
     bool cancelled, closing;
 };
 
-int fibril_scope_open(struct fibril_scope **ret_scope) {
+int fibril_scope_open(struct fibril_scope **ret_scope)
+{
     if (!fibril__loop) {
         return -EPERM;
     }
@@ -40,7 +41,8 @@ struct member {
 };
 
 int fibril_scope_spawn(struct fibril_scope *s, fibril_fn *fn, void *arg,
-                       const struct fibril_spawn_opts *opts) {
+                       const struct fibril_spawn_opts *opts)
+{
     if (fibril__loop != s->loop) {
         return -EPERM;
     }
@@ -72,7 +74,8 @@ int fibril_scope_spawn(struct fibril_scope *s, fibril_fn *fn, void *arg,
     return 0;
 }
 
-void fibril_scope_cancel(struct fibril_scope *s) {
+void fibril_scope_cancel(struct fibril_scope *s)
+{
     FIBRIL_ASSERT(fibril__loop == s->loop);
     s->cancelled = true;
     struct fibril__link *next;
@@ -82,7 +85,8 @@ void fibril_scope_cancel(struct fibril_scope *s) {
     }
 }
 
-void fibril__scope_ended(struct fibril *f, int result) {
+void fibril__scope_ended(struct fibril *f, int result)
+{
     struct fibril_scope *s = f->extra->scope;
     if (!s) {
         return;
@@ -104,7 +108,8 @@ void fibril__scope_ended(struct fibril *f, int result) {
     }
 }
 
-static bool abort_close(struct fibril *f, int error) {
+static bool abort_close(struct fibril *f, int error)
+{
     (void)error;
     struct fibril_scope *s = f->wait_on;
     if (s->closer != f) {
@@ -117,7 +122,8 @@ static bool abort_close(struct fibril *f, int error) {
 static const struct fibril__wait_kind close_kind = {
     .name = "scope close", .reason = FIBRIL__BY_JOIN, .abort = abort_close};
 
-static int wait_for_members(struct fibril_scope *s, int64_t deadline_ns) {
+static int wait_for_members(struct fibril_scope *s, int64_t deadline_ns)
+{
     while (s->count > 0) {
         s->closer = fibril__self();
         int64_t rc = fibril__park(&close_kind, s, deadline_ns);
@@ -128,8 +134,10 @@ static int wait_for_members(struct fibril_scope *s, int64_t deadline_ns) {
     return 0;
 }
 
-/* The members hold pointers to the scope, so it must not go before them, whatever happens to the caller. */
-int fibril_scope_close(struct fibril_scope *s, int64_t deadline_ns) {
+/* The members hold pointers to the scope, so it must not go before them, whatever happens to the
+ * caller. */
+int fibril_scope_close(struct fibril_scope *s, int64_t deadline_ns)
+{
     if (fibril__loop != s->loop) {
         return -EPERM;
     }

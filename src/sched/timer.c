@@ -4,12 +4,14 @@
 
 #include "sched/current.h"
 
-void fibril__timer_init(struct fibril__timer *t, void (*fire)(struct fibril__timer *t)) {
+void fibril__timer_init(struct fibril__timer *t, void (*fire)(struct fibril__timer *t))
+{
     t->node.index = FIBRIL__HEAP_OUT;
     t->fire = fire;
 }
 
-int fibril__timer_start(struct fibril__timer *t, int64_t deadline_ns) {
+int fibril__timer_start(struct fibril__timer *t, int64_t deadline_ns)
+{
     struct fibril__heap *timers = &fibril__loop->timers;
     fibril__heap_remove(timers, &t->node);
     int rc = fibril__heap_reserve(timers);
@@ -19,6 +21,7 @@ int fibril__timer_start(struct fibril__timer *t, int64_t deadline_ns) {
     return rc;
 }
 
-void fibril__timer_stop(struct fibril__timer *t) {
+void fibril__timer_stop(struct fibril__timer *t)
+{
     fibril__heap_remove(&fibril__loop->timers, &t->node);
 }

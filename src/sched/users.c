@@ -31,9 +31,8 @@ static _Atomic uint64_t *add_chunk(unsigned i)
     _Atomic uint64_t *made = p == MAP_FAILED ? NULL : p;
     _Atomic uint64_t *there = NULL;
     /* Release: the zeroes before the pointer; pairs with the acquire in fibril__users_word. */
-    if (made && !atomic_compare_exchange_strong_explicit(&chunks[i], &there, made,
-                                                         memory_order_acq_rel,
-                                                         memory_order_acquire)) {
+    if (made && !atomic_compare_exchange_strong_explicit(
+                    &chunks[i], &there, made, memory_order_acq_rel, memory_order_acquire)) {
         munmap(p, CHUNK * sizeof(_Atomic uint64_t));
         made = there;
     }

@@ -13,12 +13,14 @@
 
 /* ---- parking ---- */
 
-static bool cancel_pending(const struct fibril *f) {
+static bool cancel_pending(const struct fibril *f)
+{
     return (f->flags & FIBRIL__F_CANCELLED) && f->shield == 0;
 }
 
 /* Why the wait must not begin, or 0. */
-static int refusal(struct fibril_loop *loop, struct fibril *f, int64_t deadline_ns) {
+static int refusal(struct fibril_loop *loop, struct fibril *f, int64_t deadline_ns)
+{
     if (cancel_pending(f)) {
         loop->counters.cancels++;
         return -ECANCELED;
@@ -34,12 +36,14 @@ static int refusal(struct fibril_loop *loop, struct fibril *f, int64_t deadline_
 }
 
 static NORETURN NOINLINE void parked_in_nopark(const struct fibril *f,
-                                               const struct fibril__wait_kind *kind) {
+                                               const struct fibril__wait_kind *kind)
+{
     fibril__panicf("fibril %llu \"%s\" would park (%s) inside a region marked as non-parking",
                    (unsigned long long)f->id, fibril_name(f), kind->name);
 }
 
-int64_t fibril__park(const struct fibril__wait_kind *kind, void *wait_on, int64_t deadline_ns) {
+int64_t fibril__park(const struct fibril__wait_kind *kind, void *wait_on, int64_t deadline_ns)
+{
     struct fibril_loop *loop = fibril__loop;
     struct fibril *self = loop->current;
     if (UNLIKELY(loop->nopark)) {
@@ -76,7 +80,8 @@ int64_t fibril__park(const struct fibril__wait_kind *kind, void *wait_on, int64_
     return self->result;
 }
 
-void fibril__wake(struct fibril *f, int64_t result) {
+void fibril__wake(struct fibril *f, int64_t result)
+{
     f->result = result;
     if (LIKELY(f->loop == fibril__loop)) {
         fibril__loop_ready(f->loop, f);
@@ -85,13 +90,15 @@ void fibril__wake(struct fibril *f, int64_t result) {
     }
 }
 
-void *fibril__stack_at(struct fibril *f, void *p) {
+void *fibril__stack_at(struct fibril *f, void *p)
+{
     return fibril__context_at(&f->loop->machine, &f->ctx, p);
 }
 
 /* ---- yielding ---- */
 
-int fibril_yield(void) {
+int fibril_yield(void)
+{
     struct fibril_loop *loop = fibril__loop;
     if (UNLIKELY(!loop)) {
         return -EPERM;
@@ -117,17 +124,20 @@ int fibril_yield(void) {
 
 #if FIBRIL_HARD
 /* Every operation may be the one after which the others run. */
-static bool out_of_budget(struct fibril_loop *loop) {
+static bool out_of_budget(struct fibril_loop *loop)
+{
     loop->random = loop->random * 6364136223846793005u + 1442695040888963407u;
     return (loop->random >> 62) == 0;
 }
 #else
-static ALWAYS_INLINE bool out_of_budget(struct fibril_loop *loop) {
+static ALWAYS_INLINE bool out_of_budget(struct fibril_loop *loop)
+{
     return --loop->budget <= 0;
 }
 #endif
 
-void fibril__spend(void) {
+void fibril__spend(void)
+{
     struct fibril_loop *loop = fibril__loop;
     if (UNLIKELY(out_of_budget(loop)) && !loop->nopark) {
         loop->counters.budget_yields++;
@@ -137,7 +147,8 @@ void fibril__spend(void) {
 
 /* ---- sleeping ---- */
 
-static bool abort_sleep(struct fibril *f, int error) {
+static bool abort_sleep(struct fibril *f, int error)
+{
     (void)f;
     (void)error;
     return true;
@@ -146,7 +157,8 @@ static bool abort_sleep(struct fibril *f, int error) {
 static const struct fibril__wait_kind sleep_kind = {
     .name = "sleep", .reason = FIBRIL__BY_SLEEP, .abort = abort_sleep};
 
-int fibril_sleep_until(int64_t deadline_ns) {
+int fibril_sleep_until(int64_t deadline_ns)
+{
     struct fibril_loop *loop = fibril__loop;
     if (!loop) {
         return -EPERM;
@@ -159,16 +171,19 @@ int fibril_sleep_until(int64_t deadline_ns) {
     return rc == -ETIMEDOUT ? 0 : (int)rc;
 }
 
-int fibril_sleep(int64_t ns) {
+int fibril_sleep(int64_t ns)
+{
     return fibril_sleep_until(fibril_after(ns));
 }
 
-int64_t fibril_now(void) {
+int64_t fibril_now(void)
+{
     struct fibril_loop *loop = fibril__loop;
     return loop ? loop->poller->ops->now(loop->poller) : fibril__clock_now();
 }
 
-int64_t fibril_after(int64_t ns) {
+int64_t fibril_after(int64_t ns)
+{
     if (ns == FIBRIL_FOREVER) {
         return FIBRIL_FOREVER;
     }
@@ -179,7 +194,8 @@ int64_t fibril_after(int64_t ns) {
 /* ---- cancellation ---- */
 
 /* A wait that cannot be ended now ends by itself soon. */
-void fibril__cancel_here(struct fibril *f) {
+void fibril__cancel_here(struct fibril *f)
+{
     if (f->state >= FIBRIL__EXITING) {
         return;
     }
@@ -196,13 +212,15 @@ struct cancel_message {
     struct fibril *f;
 };
 
-static void run_cancel(struct fibril__message *message) {
+static void run_cancel(struct fibril__message *message)
+{
     struct cancel_message *m = CONTAINER_OF(message, struct cancel_message, message);
     fibril__cancel_here(m->f);
     fibril__free(m);
 }
 
-int fibril_cancel(struct fibril *f) {
+int fibril_cancel(struct fibril *f)
+{
     if (f->loop == fibril__loop) {
         fibril__cancel_here(f);
         return 0;
@@ -216,12 +234,14 @@ int fibril_cancel(struct fibril *f) {
     return 0;
 }
 
-bool fibril_cancelled(void) {
+bool fibril_cancelled(void)
+{
     struct fibril *self = fibril__self();
     return self && cancel_pending(self);
 }
 
-bool fibril_cancel_clear(void) {
+bool fibril_cancel_clear(void)
+{
     struct fibril *self = fibril__self();
     bool was = self && (self->flags & FIBRIL__F_CANCELLED);
     if (was) {
@@ -230,24 +250,28 @@ bool fibril_cancel_clear(void) {
     return was;
 }
 
-void fibril_shield_begin(void) {
+void fibril_shield_begin(void)
+{
     struct fibril *self = fibril__self();
     FIBRIL_ASSERT(self && self->shield < UINT16_MAX);
     self->shield++;
 }
 
-void fibril_shield_end(void) {
+void fibril_shield_end(void)
+{
     struct fibril *self = fibril__self();
     FIBRIL_ASSERT(self && self->shield > 0);
     self->shield--;
 }
 
-void fibril_nopark_begin(void) {
+void fibril_nopark_begin(void)
+{
     FIBRIL_ASSERT(fibril__loop);
     fibril__loop->nopark++;
 }
 
-void fibril_nopark_end(void) {
+void fibril_nopark_end(void)
+{
     FIBRIL_ASSERT(fibril__loop && fibril__loop->nopark > 0);
     fibril__loop->nopark--;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts by themselves, without the scheduler: this program gives what every context runs, and how it ends.
+ * Contexts by themselves, without the scheduler: this program gives what every context runs, and
+ * how it ends.
  */
 #include "ctx/context.h"
 
@@ -30,13 +31,15 @@ static struct fibril__machine machine;
 static struct fibril__context thread_context;
 static struct fibril__slot_cache slots;
 
-int fibril__context_entry(void *context) {
+int fibril__context_entry(void *context)
+{
     struct routine *self = CONTAINER_OF((struct fibril__context *)context, struct routine, ctx);
     fibril__context_begin(&machine, &self->ctx);
     return self->fn(self);
 }
 
-void fibril__context_ended(void *context, int result) {
+void fibril__context_ended(void *context, int result)
+{
     struct routine *self = CONTAINER_OF((struct fibril__context *)context, struct routine, ctx);
     self->result = result;
     self->ended = true;
@@ -45,50 +48,59 @@ void fibril__context_ended(void *context, int result) {
     __builtin_unreachable();
 }
 
-static void overflowed(struct fibril__context *c) {
+static void overflowed(struct fibril__context *c)
+{
     (void)c;
     abort();
 }
 
-static void begin(void) {
+static void begin(void)
+{
     fibril__machine_init(&machine, RUN_BYTES, overflowed);
     fibril__context_thread(&thread_context);
     fibril__slot_cache_init(&slots, OWN_LOG2, true);
 }
 
-static void end(void) {
+static void end(void)
+{
     fibril__machine_fini(&machine);
     fibril__slot_cache_fini(&slots);
     ASSERT_EQ(machine.copies.bytes, 0);
 }
 
-static void make_copied(struct routine *r, int (*fn)(struct routine *self), size_t bytes) {
+static void make_copied(struct routine *r, int (*fn)(struct routine *self), size_t bytes)
+{
     *r = (struct routine){.fn = fn, .bytes = bytes};
     ASSERT_OK(fibril__context_copied(&machine, &r->ctx));
 }
 
-static void make_own(struct routine *r, int (*fn)(struct routine *self)) {
+static void make_own(struct routine *r, int (*fn)(struct routine *self))
+{
     *r = (struct routine){.fn = fn, .slot = fibril__slot_take(&slots)};
     ASSERT(r->slot);
     fibril__context_own(&r->ctx, r->slot, (char *)r->slot + ((size_t)1 << OWN_LOG2), OWN_LOG2);
 }
 
-static NOINLINE void go_on(struct routine *r) {
+static NOINLINE void go_on(struct routine *r)
+{
     fibril__context_switch(&machine, &thread_context, &r->ctx);
 }
 
-static NOINLINE void go_back(struct routine *self) {
+static NOINLINE void go_back(struct routine *self)
+{
     ASSERT(fibril__context_reserve(&machine, &self->ctx));
     fibril__context_switch(&machine, &self->ctx, &thread_context);
 }
 
-static void free_own(struct routine *r) {
+static void free_own(struct routine *r)
+{
     fibril__slot_give(&slots, r->slot);
 }
 
 /* ---- own stacks ---- */
 
-static int count_turns(struct routine *self) {
+static int count_turns(struct routine *self)
+{
     for (int i = 1; i <= 1000; i++) {
         self->turn = i;
         go_back(self);
@@ -96,7 +108,8 @@ static int count_turns(struct routine *self) {
     return 42;
 }
 
-TEST(own_stacks_take_turns) {
+TEST(own_stacks_take_turns)
+{
     struct routine a, b;
     begin();
     make_own(&a, count_turns);
@@ -116,7 +129,8 @@ TEST(own_stacks_take_turns) {
     end();
 }
 
-static int look_at_alignment(struct routine *self) {
+static int look_at_alignment(struct routine *self)
+{
     struct wide {
         _Alignas(16) char bytes[16];
     } here;
@@ -124,7 +138,8 @@ static int look_at_alignment(struct routine *self) {
     return 0;
 }
 
-TEST(stacks_are_aligned_as_the_abi_says) {
+TEST(stacks_are_aligned_as_the_abi_says)
+{
     struct routine own, copied;
     begin();
     make_own(&own, look_at_alignment);
@@ -139,12 +154,14 @@ TEST(stacks_are_aligned_as_the_abi_says) {
 
 /* ---- copied stacks ---- */
 
-static unsigned char pattern(const struct routine *r, size_t i) {
+static unsigned char pattern(const struct routine *r, size_t i)
+{
     return (unsigned char)((uintptr_t)r / 64 + i * 7 + i / 251);
 }
 
 /* Fills so many bytes of its stack, and finds them as they were after each turn. */
-static int keep_bytes(struct routine *self) {
+static int keep_bytes(struct routine *self)
+{
     volatile unsigned char *frame = alloca(self->bytes);
     for (size_t i = 0; i < self->bytes; i++) {
         frame[i] = pattern(self, i);
@@ -162,13 +179,15 @@ static int keep_bytes(struct routine *self) {
 }
 
 /* Another one that runs on the same run stack as `r`. */
-static void make_rival(struct routine *r, struct routine *rival) {
+static void make_rival(struct routine *r, struct routine *rival)
+{
     do {
         make_copied(rival, keep_bytes, r->bytes);
     } while (rival->ctx.log2 != r->ctx.log2);
 }
 
-static void take_turns(size_t bytes) {
+static void take_turns(size_t bytes)
+{
     struct routine a, b;
     make_copied(&a, keep_bytes, bytes);
     make_rival(&a, &b);
@@ -183,7 +202,8 @@ static void take_turns(size_t bytes) {
     ASSERT_EQ(machine.copies.bytes, 0);
 }
 
-TEST(copied_stacks_keep_their_bytes_at_every_size) {
+TEST(copied_stacks_keep_their_bytes_at_every_size)
+{
     begin();
     for (size_t bytes = 1; bytes <= 300; bytes++) {
         take_turns(bytes);
@@ -197,7 +217,8 @@ TEST(copied_stacks_keep_their_bytes_at_every_size) {
     end();
 }
 
-TEST(copied_stacks_are_kept_to_the_grain) {
+TEST(copied_stacks_are_kept_to_the_grain)
+{
     struct routine a, b;
     begin();
     make_copied(&a, keep_bytes, 1000);
@@ -209,7 +230,9 @@ TEST(copied_stacks_are_kept_to_the_grain) {
     ASSERT_GE(a.ctx.saved_bytes, live);
     ASSERT_LT(a.ctx.saved_bytes, live + 4096);
     if (!test_is_slow()) {
-        ASSERT_LE(a.ctx.saved_bytes, live + 256 + fibril__arch_frame_bytes); /* the reserve is made a little above the switch */
+        ASSERT_LE(a.ctx.saved_bytes, live + 256 + fibril__arch_frame_bytes); /* the reserve is made
+                                                                                a little above the
+                                                                                switch */
     }
     go_on(&b);
     ASSERT_GE(a.ctx.high_water * FIBRIL__COPY_GRAIN, live);
@@ -219,7 +242,8 @@ TEST(copied_stacks_are_kept_to_the_grain) {
     end();
 }
 
-TEST(last_one_to_run_stays_in_place) {
+TEST(last_one_to_run_stays_in_place)
+{
     static struct routine r[EVICTED_MAX];
     begin();
     for (int i = 0; i < EVICTED_MAX; i++) {
@@ -246,14 +270,16 @@ TEST(last_one_to_run_stays_in_place) {
 
 static unsigned char *shown;
 
-static int show_byte(struct routine *self) {
+static int show_byte(struct routine *self)
+{
     volatile unsigned char byte = 77;
     shown = (unsigned char *)(uintptr_t)&byte;
     go_back(self);
     return byte;
 }
 
-TEST(byte_of_a_parked_stack_is_found_where_it_is) {
+TEST(byte_of_a_parked_stack_is_found_where_it_is)
+{
     struct routine a, b;
     begin();
     make_copied(&a, show_byte, 0);
@@ -276,14 +302,16 @@ TEST(byte_of_a_parked_stack_is_found_where_it_is) {
 
 /* ---- out of memory ---- */
 
-static int grow(struct routine *self) {
+static int grow(struct routine *self)
+{
     fibril__alloc_fail_after(0);
     self->turn = fibril__context_reserve(&machine, &self->ctx);
     fibril__alloc_fail_after(-1);
     return 0;
 }
 
-TEST(reserve_fails_without_memory) {
+TEST(reserve_fails_without_memory)
+{
     struct routine a;
     begin();
     make_copied(&a, grow, 0);
@@ -294,7 +322,8 @@ TEST(reserve_fails_without_memory) {
     end();
 }
 
-TEST(no_run_stack_without_memory) {
+TEST(no_run_stack_without_memory)
+{
     struct routine a = {.turn = 0};
     begin();
     fibril__alloc_fail_after(0);
@@ -309,12 +338,14 @@ TEST(no_run_stack_without_memory) {
 static void *frames[32];
 static int frame_count;
 
-static void walk(void *arg) {
+static void walk(void *arg)
+{
     (void)arg;
     frame_count = backtrace(frames, 32);
 }
 
-static bool walked_through(const void *fn) {
+static bool walked_through(const void *fn)
+{
     for (int i = 0; i < frame_count; i++) {
         size_t offset = (size_t)((char *)frames[i] - (const char *)fn);
         if (offset < 400) {
@@ -324,13 +355,15 @@ static bool walked_through(const void *fn) {
     return false;
 }
 
-static void visit(struct routine *r, bool expected) {
+static void visit(struct routine *r, bool expected)
+{
     frame_count = 0;
     ASSERT_EQ(fibril__context_visit(&machine, &thread_context, &r->ctx, walk, NULL), expected);
     ASSERT_EQ(walked_through((const void *)(uintptr_t)r->fn), expected);
 }
 
-TEST(visitor_sees_the_frames_of_a_stopped_stack) {
+TEST(visitor_sees_the_frames_of_a_stopped_stack)
+{
     struct routine own, a, b, fresh;
     begin();
     make_own(&own, count_turns);

@@ -9,14 +9,16 @@
 
 enum { LARGEST_CUT = FIBRIL__COPY_GRAIN * FIBRIL__COPY_CLASSES };
 
-TEST(sizes_are_rounded_to_the_grain) {
+TEST(sizes_are_rounded_to_the_grain)
+{
     ASSERT_EQ(fibril__copy_round(1), 16);
     ASSERT_EQ(fibril__copy_round(16), 16);
     ASSERT_EQ(fibril__copy_round(17), 32);
     ASSERT_EQ(fibril__copy_round(1 << 20), 1 << 20);
 }
 
-TEST(pieces_of_every_size_are_aligned_and_apart) {
+TEST(pieces_of_every_size_are_aligned_and_apart)
+{
     struct fibril__copies pool = {.bytes = 0};
     static char *pieces[2 * FIBRIL__COPY_CLASSES];
     uint64_t sum = 0;
@@ -41,7 +43,8 @@ TEST(pieces_of_every_size_are_aligned_and_apart) {
     ASSERT_EQ(fibril__alloc_live(), 0);
 }
 
-TEST(piece_given_back_is_the_next_of_its_size) {
+TEST(piece_given_back_is_the_next_of_its_size)
+{
     struct fibril__copies pool = {.bytes = 0};
     void *a = fibril__copy_take(&pool, 208), *b = fibril__copy_take(&pool, 208);
     ASSERT_NE((uintptr_t)a, (uintptr_t)b);
@@ -54,7 +57,8 @@ TEST(piece_given_back_is_the_next_of_its_size) {
     fibril__copies_fini(&pool);
 }
 
-TEST(many_pieces_cost_what_they_hold) {
+TEST(many_pieces_cost_what_they_hold)
+{
     struct fibril__copies pool = {.bytes = 0};
     enum { PIECES = 10000, BYTES = 240 };
     for (int i = 0; i < PIECES; i++) {
@@ -65,7 +69,8 @@ TEST(many_pieces_cost_what_they_hold) {
     fibril__copies_fini(&pool);
 }
 
-TEST(pool_survives_want_of_memory) {
+TEST(pool_survives_want_of_memory)
+{
     struct fibril__copies pool = {.bytes = 0};
     for (int64_t n = 0;; n++) {
         fibril__alloc_fail_after(n);

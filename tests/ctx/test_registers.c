@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the ABI says a call preserves is preserved across switches: registers, and, where the build was told so, the
- * control words of the floating-point units.
+ * What the ABI says a call preserves is preserved across switches: registers, and, where the build
+ * was told so, the control words of the floating-point units.
  */
 #include <fibril/fibril.h>
 
@@ -15,7 +15,8 @@ enum { TURNS = 200 };
 /* ---- integer registers ---- */
 
 #if defined(__x86_64__)
-/* Fills all that is callee-saved with values made of seed, yields, and returns how many are different after it. */
+/* Fills all that is callee-saved with values made of seed, yields, and returns how many are
+ * different after it. */
 int yield_with_registers(uint64_t seed);
 __asm__(".text\n"
         ".type yield_with_registers, @function\n"
@@ -40,14 +41,16 @@ __asm__(".text\n"
         "    ret\n"
         ".size yield_with_registers, . - yield_with_registers\n");
 
-static int check_registers(void *arg) {
+static int check_registers(void *arg)
+{
     for (uint64_t turn = 1; turn <= TURNS; turn++) {
         ASSERT_EQ(yield_with_registers((uint64_t)(uintptr_t)arg * turn * 0x0101010101010101u), 0);
     }
     return 0;
 }
 
-static int spawn_checks(void *arg) {
+static int spawn_checks(void *arg)
+{
     (void)arg;
     for (uintptr_t i = 1; i <= 40; i++) {
         struct fibril_spawn_opts opts = {.stack = i % 2 ? FIBRIL_STACK_OWN : FIBRIL_STACK_COPIED};
@@ -56,7 +59,8 @@ static int spawn_checks(void *arg) {
     return check_registers((void *)(uintptr_t)77);
 }
 
-TEST(callee_saved_registers_survive) {
+TEST(callee_saved_registers_survive)
+{
     ASSERT_OK(fibril_run(NULL, spawn_checks, NULL));
 }
 #endif
@@ -66,7 +70,8 @@ TEST(callee_saved_registers_survive) {
 static volatile double one = 1, three = 3;
 
 /* Values that the compiler may keep in registers across the switch. */
-static int sum_up(void *arg) {
+static int sum_up(void *arg)
+{
     double a = (double)(uintptr_t)arg, b = a / three;
     for (int turn = 0; turn < TURNS; turn++) {
         double before = a + b;
@@ -78,7 +83,8 @@ static int sum_up(void *arg) {
     return 0;
 }
 
-static int spawn_sums(void *arg) {
+static int spawn_sums(void *arg)
+{
     for (uintptr_t i = 1; i <= 40; i++) {
         struct fibril_spawn_opts opts = {.stack = i % 2 ? FIBRIL_STACK_OWN : FIBRIL_STACK_COPIED};
         ASSERT_OK(fibril_spawn(sum_up, (void *)i, &opts, NULL));
@@ -86,11 +92,13 @@ static int spawn_sums(void *arg) {
     return sum_up(arg);
 }
 
-TEST(floating_point_values_survive) {
+TEST(floating_point_values_survive)
+{
     ASSERT_OK(fibril_run(NULL, spawn_sums, (void *)(uintptr_t)99));
 }
 
-static int round_by(void *arg) {
+static int round_by(void *arg)
+{
     int mode = (int)(uintptr_t)arg;
     ASSERT_EQ(fesetround(mode), 0);
     volatile double third = one / three;
@@ -102,7 +110,8 @@ static int round_by(void *arg) {
     return 0;
 }
 
-static int spawn_modes(void *arg) {
+static int spawn_modes(void *arg)
+{
     static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO, FE_TONEAREST};
     (void)arg;
     for (unsigned i = 0; i < 12; i++) {
@@ -112,7 +121,8 @@ static int spawn_modes(void *arg) {
     return 0;
 }
 
-TEST(rounding_mode_is_the_fibril_s_own) {
+TEST(rounding_mode_is_the_fibril_s_own)
+{
 #ifndef FIBRIL_SWITCH_FPU
     SKIP("built without -Dswitch_fpu=true");
 #endif

@@ -14,7 +14,8 @@
 
 static struct fibril__slot_cache cache;
 
-TEST(every_size_is_aligned_and_writable) {
+TEST(every_size_is_aligned_and_writable)
+{
     for (uint8_t log2 = FIBRIL__SLOT_LOG2_MIN; log2 <= 27; log2++) {
         bool stacks = log2 >= FIBRIL__STACK_LOG2_MIN;
         size_t bytes = (size_t)1 << log2;
@@ -37,7 +38,8 @@ TEST(every_size_is_aligned_and_writable) {
     }
 }
 
-TEST(last_given_is_first_taken) {
+TEST(last_given_is_first_taken)
+{
     fibril__slot_cache_init(&cache, FIBRIL__STACK_LOG2_MIN, true);
     void *a = fibril__slot_take(&cache), *b = fibril__slot_take(&cache);
     fibril__slot_give(&cache, a);
@@ -51,7 +53,8 @@ TEST(last_given_is_first_taken) {
     fibril__slot_cache_fini(&cache);
 }
 
-TEST(slots_of_a_loop_that_ended_go_to_the_next) {
+TEST(slots_of_a_loop_that_ended_go_to_the_next)
+{
     fibril__slot_cache_init(&cache, FIBRIL__STACK_LOG2_MIN, true);
     void *a = fibril__slot_take(&cache);
     fibril__slot_give(&cache, a);
@@ -64,13 +67,15 @@ TEST(slots_of_a_loop_that_ended_go_to_the_next) {
 
 /* ---- giving pages back ---- */
 
-static bool is_resident(void *page) {
+static bool is_resident(void *page)
+{
     unsigned char vec = 0;
     ASSERT_OK(mincore(page, 1, &vec));
     return vec & 1;
 }
 
-TEST(trim_gives_back_what_was_not_needed_since_the_last) {
+TEST(trim_gives_back_what_was_not_needed_since_the_last)
+{
     enum { SLOTS = 8 };
     char *slot[SLOTS];
     size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)1 << 16;
@@ -93,7 +98,8 @@ TEST(trim_gives_back_what_was_not_needed_since_the_last) {
     fibril__slot_cache_fini(&cache);
 }
 
-TEST(touched_pages_are_counted_from_the_top) {
+TEST(touched_pages_are_counted_from_the_top)
+{
     size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)1 << 17;
     fibril__slot_cache_init(&cache, 17, true);
     char *slot = fibril__slot_take(&cache), *low = slot + page, *high = slot + bytes;
@@ -111,11 +117,13 @@ TEST(touched_pages_are_counted_from_the_top) {
 
 static sigjmp_buf escape;
 
-static void on_segv(int signo) {
+static void on_segv(int signo)
+{
     siglongjmp(escape, signo);
 }
 
-static bool faults(volatile char *p) {
+static bool faults(volatile char *p)
+{
     if (sigsetjmp(escape, 1) != 0) {
         return true;
     }
@@ -123,7 +131,8 @@ static bool faults(volatile char *p) {
     return false;
 }
 
-static void look_at_guard(void) {
+static void look_at_guard(void)
+{
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     fibril__slot_cache_init(&cache, 16, true);
     signal(SIGSEGV, on_segv);
@@ -141,25 +150,29 @@ static void look_at_guard(void) {
     fibril__slot_cache_fini(&cache);
 }
 
-TEST(guard_page_faults) {
+TEST(guard_page_faults)
+{
     look_at_guard();
 }
 
-TEST(guard_page_by_mprotect_faults) {
+TEST(guard_page_by_mprotect_faults)
+{
     setenv("FIBRIL_GUARD_MPROTECT", "1", 1);
     look_at_guard();
 }
 
 /* ---- finding ---- */
 
-TEST(addresses_elsewhere_are_in_no_region) {
+TEST(addresses_elsewhere_are_in_no_region)
+{
     int here = 0;
     ASSERT(!fibril__region_of(&here));
     ASSERT(!fibril__region_of(NULL));
     ASSERT(!fibril__region_at(0));
 }
 
-TEST(slots_survive_want_of_memory) {
+TEST(slots_survive_want_of_memory)
+{
     fibril__slot_cache_init(&cache, FIBRIL__STACK_LOG2_MIN, true);
     void *slot = NULL;
     for (int64_t n = 0; !slot; n++) {

@@ -11,19 +11,22 @@
 
 enum { TEXT_BYTES = 256 << 10 };
 
-int catch_new(void) {
+int catch_new(void)
+{
     int fd = memfd_create("report", MFD_CLOEXEC);
     ASSERT_OK(fd);
     return fd;
 }
 
-int catch_stderr(void) {
+int catch_stderr(void)
+{
     int fd = catch_new();
     ASSERT_OK(dup2(fd, STDERR_FILENO));
     return fd;
 }
 
-const char *caught(int fd) {
+const char *caught(int fd)
+{
     static char text[TEXT_BYTES];
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
     ASSERT_OK(n);
@@ -31,12 +34,14 @@ const char *caught(int fd) {
     return text;
 }
 
-static const char *next_line(const char *at) {
+static const char *next_line(const char *at)
+{
     const char *end = strchr(at, '\n');
     return end ? end + 1 : at + strlen(at);
 }
 
-const char *record_of(const char *dump, const char *name) {
+const char *record_of(const char *dump, const char *name)
+{
     static char record[8192];
     char quoted[128];
     snprintf(quoted, sizeof quoted, "\"%s\" ", name);
@@ -55,7 +60,8 @@ const char *record_of(const char *dump, const char *name) {
     return record;
 }
 
-int count_of(const char *text, const char *what) {
+int count_of(const char *text, const char *what)
+{
     int n = 0;
     for (const char *at = text; (at = strstr(at, what)); at += strlen(what)) {
         n++;

@@ -24,7 +24,8 @@ int catch_stderr(void);
 /* All that has been written to it so far, in static storage until the next call. */
 const char *caught(int fd);
 
-/* The part of a dump about the fibril of that name: its line and its backtrace; "" if there is none. In static storage. */
+/* The part of a dump about the fibril of that name: its line and its backtrace; "" if there is
+ * none. In static storage. */
 const char *record_of(const char *dump, const char *name);
 
 /* How often `what` occurs in `text`. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Deadlocks: found and named, on one loop and across loops; and no report where something can still come.
+ * Deadlocks: found and named, on one loop and across loops; and no report where something can still
+ * come.
  */
 #include <fibril/embed.h>
 #include <fibril/fibril.h>
@@ -25,21 +26,24 @@ static unsigned seats;
 static const char *const names[PHILOSOPHERS_MAX] = {"first", "second", "third", "fourth", "fifth"};
 static const struct fibril_opts returning = {.deadlock = FIBRIL_DEADLOCK_RETURN};
 
-static void forks_new(unsigned n, unsigned flags) {
+static void forks_new(unsigned n, unsigned flags)
+{
     seats = n;
     for (unsigned i = 0; i < n; i++) {
         ASSERT_OK(fibril_mutex_new(flags, &forks[i]));
     }
 }
 
-static void forks_free(void) {
+static void forks_free(void)
+{
     for (unsigned i = 0; i < seats; i++) {
         fibril_mutex_free(forks[i]);
     }
 }
 
 /* Takes the fork on one side and, when the others have done so too, the one on the other. */
-static int dine(void *arg) {
+static int dine(void *arg)
+{
     unsigned i = (unsigned)(uintptr_t)arg;
     ASSERT_OK(fibril_mutex_lock(forks[i], FIBRIL_FOREVER));
     fibril_sleep(1000000);
@@ -51,7 +55,8 @@ static int dine(void *arg) {
     return rc == -ECANCELED ? 0 : rc;
 }
 
-static int spawn_diners(void *arg) {
+static int spawn_diners(void *arg)
+{
     (void)arg;
     for (unsigned i = 0; i < seats; i++) {
         struct fibril_spawn_opts opts = {.name = names[i]};
@@ -62,13 +67,15 @@ static int spawn_diners(void *arg) {
 
 /* ---- the reports ---- */
 
-static const char *report_of(int fd) {
+static const char *report_of(int fd)
+{
     const char *text = caught(fd);
     ASSERT_HAS(text, "fibril: deadlock: ");
     return text;
 }
 
-static void cycle_of_mutexes(unsigned n) {
+static void cycle_of_mutexes(unsigned n)
+{
     int fd = catch_stderr();
     forks_new(n, 0);
     ASSERT_ERR(fibril_run(&returning, spawn_diners, NULL), -EDEADLK);
@@ -86,15 +93,18 @@ static void cycle_of_mutexes(unsigned n) {
     forks_free();
 }
 
-TEST(two_mutexes_in_opposite_order) {
+TEST(two_mutexes_in_opposite_order)
+{
     cycle_of_mutexes(2);
 }
 
-TEST(five_philosophers) {
+TEST(five_philosophers)
+{
     cycle_of_mutexes(5);
 }
 
-TEST(deadlock_aborts_by_default) {
+TEST(deadlock_aborts_by_default)
+{
     forks_new(2, 0);
     EXPECT_ABORT(fibril_run(NULL, spawn_diners, NULL), "\"first\" waits: mutex held by fibril ");
     EXPECT_ABORT(fibril_run(NULL, spawn_diners, NULL), "no fibril can ever run again");
@@ -103,7 +113,8 @@ TEST(deadlock_aborts_by_default) {
 
 static struct fibril *joined[2];
 
-static int join_other(void *arg) {
+static int join_other(void *arg)
+{
     unsigned i = (unsigned)(uintptr_t)arg;
     int rc = fibril_join(joined[!i], FIBRIL_FOREVER, NULL);
     if (rc < 0) {
@@ -112,7 +123,8 @@ static int join_other(void *arg) {
     return 0;
 }
 
-static int spawn_joiners(void *arg) {
+static int spawn_joiners(void *arg)
+{
     (void)arg;
     for (unsigned i = 0; i < 2; i++) {
         struct fibril_spawn_opts opts = {.name = names[i]};
@@ -121,7 +133,8 @@ static int spawn_joiners(void *arg) {
     return 0;
 }
 
-TEST(two_that_join_each_other) {
+TEST(two_that_join_each_other)
+{
     int fd = catch_stderr();
     ASSERT_ERR(fibril_run(&returning, spawn_joiners, NULL), -EDEADLK);
     ASSERT_HAS(report_of(fd), "\"first\" waits: join of fibril ");
@@ -131,7 +144,8 @@ TEST(two_that_join_each_other) {
 
 static struct fibril_rwlock *doors[2];
 
-static int pass_doors(void *arg) {
+static int pass_doors(void *arg)
+{
     unsigned i = (unsigned)(uintptr_t)arg;
     ASSERT_OK(fibril_rwlock_write(doors[i], FIBRIL_FOREVER));
     fibril_sleep(1000000);
@@ -143,7 +157,8 @@ static int pass_doors(void *arg) {
     return rc == -ECANCELED ? 0 : rc;
 }
 
-static int spawn_writers(void *arg) {
+static int spawn_writers(void *arg)
+{
     (void)arg;
     for (unsigned i = 0; i < 2; i++) {
         struct fibril_spawn_opts opts = {.name = names[i]};
@@ -153,7 +168,8 @@ static int spawn_writers(void *arg) {
     return 0;
 }
 
-TEST(writers_that_read_each_others_lock) {
+TEST(writers_that_read_each_others_lock)
+{
     int fd = catch_stderr();
     ASSERT_ERR(fibril_run(&returning, spawn_writers, NULL), -EDEADLK);
     ASSERT_HAS(report_of(fd), "\"first\" waits: rwlock read held by fibril ");
@@ -164,13 +180,15 @@ TEST(writers_that_read_each_others_lock) {
 
 /* ---- what the main fibril gets ---- */
 
-static int lock_first(void *arg) {
+static int lock_first(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_mutex_lock(forks[0], FIBRIL_FOREVER));
     return fibril_mutex_unlock(forks[0]);
 }
 
-static int main_in_cycle(void *arg) {
+static int main_in_cycle(void *arg)
+{
     struct fibril *f;
     int fd = catch_stderr(), result = -1;
     (void)arg;
@@ -184,13 +202,15 @@ static int main_in_cycle(void *arg) {
     return result;
 }
 
-TEST(wait_of_the_main_fibril_fails_and_it_goes_on) {
+TEST(wait_of_the_main_fibril_fails_and_it_goes_on)
+{
     forks_new(1, 0);
     ASSERT_OK(fibril_run(&returning, main_in_cycle, NULL));
     forks_free();
 }
 
-static int wait_alone(void *arg) {
+static int wait_alone(void *arg)
+{
     struct fibril_chan *ch;
     char x;
     (void)arg;
@@ -200,30 +220,35 @@ static int wait_alone(void *arg) {
     return 5;
 }
 
-TEST(waiting_for_nobody_is_a_deadlock_without_a_cycle) {
+TEST(waiting_for_nobody_is_a_deadlock_without_a_cycle)
+{
     int fd = catch_stderr();
     ASSERT_EQ(fibril_run(&returning, wait_alone, NULL), 5);
     ASSERT_HAS(report_of(fd), "\"main\" waits: channel receive");
     ASSERT_EQ(count_of(report_of(fd), "fibril: deadlock: fibril "), 0);
 }
 
-TEST(simulation_finds_deadlocks_too) {
+TEST(simulation_finds_deadlocks_too)
+{
     struct fibril_opts opts = {.poller = "sim", .deadlock = FIBRIL_DEADLOCK_RETURN};
     int fd = catch_stderr();
     ASSERT_EQ(fibril_run(&opts, wait_alone, NULL), 5);
     report_of(fd);
 }
 
-static int shielded_wait(void *arg) {
+static int shielded_wait(void *arg)
+{
     fibril_shield_begin();
     return fibril_sem_wait(arg, FIBRIL_FOREVER);
 }
 
-static int spawn_shielded(void *arg) {
+static int spawn_shielded(void *arg)
+{
     return fibril_spawn(shielded_wait, arg, NULL, NULL);
 }
 
-TEST(deadlock_that_cancelling_cannot_end_aborts) {
+TEST(deadlock_that_cancelling_cannot_end_aborts)
+{
     struct fibril_sem *s;
     ASSERT_OK(fibril_sem_new(0, 0, &s));
     EXPECT_ABORT(fibril_run(&returning, spawn_shielded, s), "shielded fibrils are deadlocked");
@@ -232,7 +257,8 @@ TEST(deadlock_that_cancelling_cannot_end_aborts) {
 
 /* ---- looking while others run ---- */
 
-static int look_live(void *arg) {
+static int look_live(void *arg)
+{
     int fd = catch_new();
     struct fibril *f[4];
     (void)arg;
@@ -253,13 +279,15 @@ static int look_live(void *arg) {
     return 0;
 }
 
-TEST(cycles_are_found_while_others_run) {
+TEST(cycles_are_found_while_others_run)
+{
     forks_new(4, 0);
     ASSERT_OK(fibril_run(NULL, look_live, NULL));
     forks_free();
 }
 
-static int look_two(void *arg) {
+static int look_two(void *arg)
+{
     (void)arg;
     ASSERT_OK(spawn_joiners(NULL));
     struct fibril *kept[2] = {joined[0], joined[1]};
@@ -276,17 +304,20 @@ static int look_two(void *arg) {
     return fibril_cancel(kept[0]);
 }
 
-TEST(each_cycle_is_found_once) {
+TEST(each_cycle_is_found_once)
+{
     ASSERT_OK(fibril_run(NULL, look_two, NULL));
 }
 
-TEST(deadlocks_are_looked_for_on_loops_only) {
+TEST(deadlocks_are_looked_for_on_loops_only)
+{
     ASSERT_ERR(fibril_deadlocks(STDERR_FILENO), -EPERM);
 }
 
 /* ---- several loops ---- */
 
-static int dine_apart(void *arg) {
+static int dine_apart(void *arg)
+{
     struct fibril_loop *loop;
     struct fibril *f[2];
     (void)arg;
@@ -307,7 +338,8 @@ static int dine_apart(void *arg) {
     return fibril_loop_stop(loop);
 }
 
-TEST(deadlock_across_loops_names_the_cycle) {
+TEST(deadlock_across_loops_names_the_cycle)
+{
     forks_new(2, FIBRIL_SHARED);
     ASSERT_OK(fibril_run(&returning, dine_apart, NULL));
     forks_free();
@@ -318,29 +350,34 @@ TEST(deadlock_across_loops_names_the_cycle) {
 /* Each of these waits for what must come, with nothing ready meanwhile; a report would abort. */
 static struct fibril_sem *sem;
 
-static int post_later(void *arg) {
+static int post_later(void *arg)
+{
     (void)arg;
     fibril_sleep(20000000);
     return fibril_sem_post(sem);
 }
 
-static int wait_for_post(void *arg) {
+static int wait_for_post(void *arg)
+{
     (void)arg;
     return fibril_sem_wait(sem, FIBRIL_FOREVER);
 }
 
-static int by_timer(void *arg) {
+static int by_timer(void *arg)
+{
     ASSERT_OK(fibril_spawn(post_later, arg, NULL, NULL));
     return wait_for_post(NULL);
 }
 
-static int by_deadline(void *arg) {
+static int by_deadline(void *arg)
+{
     (void)arg;
     ASSERT_ERR(fibril_sem_wait(sem, fibril_after(20000000)), -ETIMEDOUT);
     return 0;
 }
 
-static int by_other_loop(void *arg) {
+static int by_other_loop(void *arg)
+{
     struct fibril_loop *loop;
     (void)arg;
     ASSERT_OK(fibril_loop_start(NULL, &loop));
@@ -350,29 +387,34 @@ static int by_other_loop(void *arg) {
     return fibril_loop_stop(loop);
 }
 
-static void nap(void) {
+static void nap(void)
+{
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 }
 
-static int nap_on_thread(void *arg) {
+static int nap_on_thread(void *arg)
+{
     (void)arg;
     nap();
     return 0;
 }
 
-static int by_offload(void *arg) {
+static int by_offload(void *arg)
+{
     (void)arg;
     return fibril_offload(nap_on_thread, NULL, FIBRIL_FOREVER);
 }
 
 static int ends[2];
 
-static void *write_later(void *arg) {
+static void *write_later(void *arg)
+{
     nap();
     return write(ends[1], "x", 1) == 1 ? arg : NULL;
 }
 
-static int by_io(void *arg) {
+static int by_io(void *arg)
+{
     pthread_t thread;
     char c;
     (void)arg;
@@ -384,13 +426,15 @@ static int by_io(void *arg) {
     return fibril_close(ends[1]);
 }
 
-static void *wake_later(void *arg) {
+static void *wake_later(void *arg)
+{
     nap();
     fibril_waker_wake(arg);
     return NULL;
 }
 
-static int by_waker(void *arg) {
+static int by_waker(void *arg)
+{
     pthread_t thread;
     struct fibril_waker *w;
     (void)arg;
@@ -402,13 +446,15 @@ static int by_waker(void *arg) {
     return 0;
 }
 
-static void *post_from_thread(void *arg) {
+static void *post_from_thread(void *arg)
+{
     nap();
     fibril_sem_post(sem);
     return arg;
 }
 
-static int by_thread(void *arg) {
+static int by_thread(void *arg)
+{
     pthread_t thread;
     (void)arg;
     ASSERT_EQ(pthread_create(&thread, NULL, post_from_thread, NULL), 0);
@@ -417,13 +463,15 @@ static int by_thread(void *arg) {
     return rc;
 }
 
-static void *signal_later(void *arg) {
+static void *signal_later(void *arg)
+{
     nap();
     kill(getpid(), SIGUSR1);
     return arg;
 }
 
-static int by_signal(void *arg) {
+static int by_signal(void *arg)
+{
     sigset_t set;
     struct fibril_signals *s;
     siginfo_t info;
@@ -439,7 +487,8 @@ static int by_signal(void *arg) {
     return 0;
 }
 
-static void no_alarm(fibril_fn *fn) {
+static void no_alarm(fibril_fn *fn)
+{
     int fd = catch_stderr();
     ASSERT_OK(fibril_sem_new(0, FIBRIL_SHARED, &sem));
     ASSERT_OK(fibril_run(NULL, fn, NULL));
@@ -447,31 +496,38 @@ static void no_alarm(fibril_fn *fn) {
     ASSERT_HAS_NOT(caught(fd), "deadlock");
 }
 
-TEST(no_alarm_while_a_timer_runs) {
+TEST(no_alarm_while_a_timer_runs)
+{
     no_alarm(by_timer);
     no_alarm(by_deadline);
 }
 
-TEST(no_alarm_while_another_loop_can_go_on) {
+TEST(no_alarm_while_another_loop_can_go_on)
+{
     no_alarm(by_other_loop);
 }
 
-TEST(no_alarm_while_work_is_offloaded) {
+TEST(no_alarm_while_work_is_offloaded)
+{
     no_alarm(by_offload);
 }
 
-TEST(no_alarm_while_a_descriptor_is_waited_for) {
+TEST(no_alarm_while_a_descriptor_is_waited_for)
+{
     no_alarm(by_io);
 }
 
-TEST(no_alarm_while_a_waker_is_waited_for) {
+TEST(no_alarm_while_a_waker_is_waited_for)
+{
     no_alarm(by_waker);
 }
 
-TEST(no_alarm_while_a_thread_may_post) {
+TEST(no_alarm_while_a_thread_may_post)
+{
     no_alarm(by_thread);
 }
 
-TEST(no_alarm_while_a_signal_is_waited_for) {
+TEST(no_alarm_while_a_signal_is_waited_for)
+{
     no_alarm(by_signal);
 }

@@ -2,7 +2,8 @@
 /*
  * The dump: what it says of each state and wait, of other loops, and on SIGQUIT.
  *
- * Functions whose names a backtrace must show are not static: only exported symbols have names at run time.
+ * Functions whose names a backtrace must show are not static: only exported symbols have names at
+ * run time.
  */
 #include <fibril/fibril.h>
 #include <fibril/io.h>
@@ -33,63 +34,74 @@ FIBRIL_API int copied_function(void *arg);
 FIBRIL_API int spawning_function(void *arg);
 FIBRIL_API int spinning_function(void *arg);
 
-NOINLINE int sleeping_function(void *arg) {
+NOINLINE int sleeping_function(void *arg)
+{
     int rc = fibril_sleep(5000000000);
     (void)arg;
     return rc == -ECANCELED ? 0 : rc;
 }
 
-NOINLINE int locking_function(void *arg) {
+NOINLINE int locking_function(void *arg)
+{
     int rc = fibril_mutex_lock(mutex, FIBRIL_FOREVER);
     (void)arg;
     return rc < 0 ? rc : fibril_mutex_unlock(mutex);
 }
 
-NOINLINE int receiving_function(void *arg) {
+NOINLINE int receiving_function(void *arg)
+{
     char c;
     ssize_t n = fibril_read(ends[0], &c, 1, FIBRIL_FOREVER);
     (void)arg;
     return n == 1 ? 0 : -EIO;
 }
 
-NOINLINE int copied_function(void *arg) {
+NOINLINE int copied_function(void *arg)
+{
     int rc = fibril_sem_wait(sem, FIBRIL_FOREVER);
     (void)arg;
     return rc < 0 ? -1 : 0; /* not the last call: it would leave no frame */
 }
 
-static int receive(void *arg) {
+static int receive(void *arg)
+{
     int x, rc = fibril_chan_recv(chan, &x, FIBRIL_FOREVER);
     (void)arg;
     return rc == -EPIPE ? 0 : rc;
 }
 
-static int await_event(void *arg) {
+static int await_event(void *arg)
+{
     (void)arg;
     return fibril_event_wait(event, FIBRIL_FOREVER);
 }
 
-static int join(void *arg) {
+static int join(void *arg)
+{
     (void)arg;
     return fibril_join(joined, FIBRIL_FOREVER, NULL);
 }
 
-static int nothing(void *arg) {
+static int nothing(void *arg)
+{
     (void)arg;
     return 0;
 }
 
-NOINLINE static void spawn(fibril_fn *fn, const char *name, enum fibril_stack stack) {
+NOINLINE static void spawn(fibril_fn *fn, const char *name, enum fibril_stack stack)
+{
     struct fibril_spawn_opts opts = {.name = name, .stack = stack};
     ASSERT_OK(fibril_spawn(fn, NULL, &opts, NULL));
 }
 
-NOINLINE int spawning_function(void *arg) {
+NOINLINE int spawning_function(void *arg)
+{
     struct fibril_spawn_opts opts = {.name = "placed"};
     return fibril_spawn(arg ? nothing : sleeping_function, NULL, &opts, NULL);
 }
 
-static const char *dump(void) {
+static const char *dump(void)
+{
     int fd = catch_new();
     ASSERT_OK(fibril_dump(fd));
     const char *text = caught(fd);
@@ -99,7 +111,8 @@ static const char *dump(void) {
 
 /* ---- what it says of each ---- */
 
-static int waits(void *arg) {
+static int waits(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_mutex_new(0, &mutex));
     ASSERT_OK(fibril_chan_new(sizeof(int), 0, 0, &chan));
@@ -162,19 +175,22 @@ static int waits(void *arg) {
     return fibril_join(done, FIBRIL_FOREVER, NULL);
 }
 
-static void free_objects(void) {
+static void free_objects(void)
+{
     fibril_mutex_free(mutex);
     fibril_chan_free(chan);
     fibril_sem_free(sem);
     fibril_event_free(event);
 }
 
-TEST(dump_says_what_each_fibril_waits_for_and_where) {
+TEST(dump_says_what_each_fibril_waits_for_and_where)
+{
     ASSERT_OK(fibril_run(NULL, waits, NULL));
     free_objects();
 }
 
-static int ages(void *arg) {
+static int ages(void *arg)
+{
     (void)arg;
     ASSERT_OK(spawning_function(NULL));
     ASSERT_OK(fibril_sleep(2500000000)); /* virtual time */
@@ -183,23 +199,27 @@ static int ages(void *arg) {
     return 0;
 }
 
-TEST(dump_says_since_when_and_spawned_where) {
+TEST(dump_says_since_when_and_spawned_where)
+{
     struct fibril_opts opts = {.poller = "sim"};
     ASSERT_OK(fibril_run(&opts, ages, NULL));
 }
 
-static int twice(void *arg) {
+static int twice(void *arg)
+{
     waits(arg);
     free_objects();
     return waits(arg); /* stacks that were walked still work */
 }
 
-TEST(walked_stacks_go_on) {
+TEST(walked_stacks_go_on)
+{
     ASSERT_OK(fibril_run(NULL, twice, NULL));
     free_objects();
 }
 
-TEST(dump_without_a_loop_is_empty) {
+TEST(dump_without_a_loop_is_empty)
+{
     ASSERT_STR(dump(), "");
 }
 
@@ -207,21 +227,23 @@ TEST(dump_without_a_loop_is_empty) {
 
 static _Atomic int phase;
 
-NOINLINE int spinning_function(void *arg) {
+NOINLINE int spinning_function(void *arg)
+{
     (void)arg;
     atomic_store(&phase, 1);
-    while (atomic_load(&phase) != 2) {
-    }
+    while (atomic_load(&phase) != 2) {}
     return 0;
 }
 
-static int park_there(void *arg) {
+static int park_there(void *arg)
+{
     (void)arg;
     atomic_store(&phase, 1);
     return fibril_sem_wait(sem, FIBRIL_FOREVER);
 }
 
-static int start_there(fibril_fn *fn, const char *name, struct fibril_loop **ret_loop) {
+static int start_there(fibril_fn *fn, const char *name, struct fibril_loop **ret_loop)
+{
     atomic_store(&phase, 0);
     ASSERT_OK(fibril_loop_start(NULL, ret_loop));
     struct fibril_spawn_opts opts = {.name = name, .loop = *ret_loop};
@@ -232,7 +254,8 @@ static int start_there(fibril_fn *fn, const char *name, struct fibril_loop **ret
     return 0;
 }
 
-static int other_loop_idle(void *arg) {
+static int other_loop_idle(void *arg)
+{
     struct fibril_loop *loop;
     (void)arg;
     ASSERT_OK(fibril_sem_new(0, FIBRIL_SHARED, &sem));
@@ -252,11 +275,13 @@ static int other_loop_idle(void *arg) {
     return 0;
 }
 
-TEST(dump_asks_other_loops) {
+TEST(dump_asks_other_loops)
+{
     ASSERT_OK(fibril_run(NULL, other_loop_idle, NULL));
 }
 
-static int other_loop_busy(void *arg) {
+static int other_loop_busy(void *arg)
+{
     struct fibril_loop *loop;
     (void)arg;
     start_there(spinning_function, "spinner", &loop);
@@ -267,13 +292,15 @@ static int other_loop_busy(void *arg) {
     return fibril_loop_stop(loop);
 }
 
-TEST(dump_does_not_wait_for_a_busy_loop) {
+TEST(dump_does_not_wait_for_a_busy_loop)
+{
     ASSERT_OK(fibril_run(NULL, other_loop_busy, NULL));
 }
 
 /* ---- SIGQUIT ---- */
 
-static int quit_idle(void *arg) {
+static int quit_idle(void *arg)
+{
     int fd = catch_stderr();
     (void)arg;
     ASSERT_OK(spawning_function(NULL));
@@ -289,7 +316,8 @@ static int quit_idle(void *arg) {
     return -1;
 }
 
-static int run_quit_idle(void *arg) {
+static int run_quit_idle(void *arg)
+{
     struct fibril_scope *scope;
     (void)arg;
     ASSERT_OK(fibril_scope_open(&scope));
@@ -298,7 +326,8 @@ static int run_quit_idle(void *arg) {
     _exit(0);
 }
 
-TEST(sigquit_dumps_between_fibrils) {
+TEST(sigquit_dumps_between_fibrils)
+{
     fibril_run(NULL, run_quit_idle, NULL);
     ASSERT(false);
 }
@@ -306,7 +335,8 @@ TEST(sigquit_dumps_between_fibrils) {
 static _Atomic int stuck_fd;
 
 FIBRIL_API int stuck_function(void *arg);
-NOINLINE int stuck_function(void *arg) {
+NOINLINE int stuck_function(void *arg)
+{
     (void)arg;
     ASSERT_OK(raise(SIGQUIT));
     ASSERT_STR(caught(atomic_load(&stuck_fd)), "");
@@ -318,34 +348,40 @@ NOINLINE int stuck_function(void *arg) {
     return 0;
 }
 
-static int run_stuck(void *arg) {
+static int run_stuck(void *arg)
+{
     struct fibril_spawn_opts opts = {.name = "stuck"};
     (void)arg;
     atomic_store(&stuck_fd, catch_stderr());
     return fibril_spawn(stuck_function, NULL, &opts, NULL);
 }
 
-TEST(second_sigquit_shows_where_a_loop_is_stuck) {
+TEST(second_sigquit_shows_where_a_loop_is_stuck)
+{
     ASSERT_OK(fibril_run(NULL, run_stuck, NULL));
 }
 
-static void own_handler(int signo) {
+static void own_handler(int signo)
+{
     (void)signo;
 }
 
-static int look_at_handler(void *arg) {
+static int look_at_handler(void *arg)
+{
     struct sigaction now;
     ASSERT_OK(sigaction(SIGQUIT, NULL, &now));
     ASSERT_EQ((uintptr_t)now.sa_handler, (uintptr_t)arg);
     return 0;
 }
 
-TEST(sigquit_can_be_left_alone) {
+TEST(sigquit_can_be_left_alone)
+{
     struct fibril_opts opts = {.no_sigquit_dump = true};
     ASSERT_OK(fibril_run(&opts, look_at_handler, (void *)(uintptr_t)SIG_DFL));
 }
 
-TEST(sigquit_of_the_program_is_left_alone) {
+TEST(sigquit_of_the_program_is_left_alone)
+{
     signal(SIGQUIT, own_handler);
     ASSERT_OK(fibril_run(NULL, look_at_handler, (void *)(uintptr_t)own_handler));
 }

@@ -12,24 +12,28 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct fibril_metrics metrics(void) {
+static struct fibril_metrics metrics(void)
+{
     struct fibril_metrics m;
     ASSERT_OK(fibril_metrics(NULL, &m));
     return m;
 }
 
-static int nothing(void *arg) {
+static int nothing(void *arg)
+{
     (void)arg;
     return 0;
 }
 
-static void let_others_run(void) {
+static void let_others_run(void)
+{
     ASSERT_OK(fibril_sleep(1000000));
 }
 
 /* ---- life ---- */
 
-static int life(void *arg) {
+static int life(void *arg)
+{
     struct fibril_metrics a = metrics();
     struct fibril *f;
     (void)arg;
@@ -52,20 +56,23 @@ static int life(void *arg) {
     return 0;
 }
 
-TEST(spawned_ended_and_alive) {
+TEST(spawned_ended_and_alive)
+{
     ASSERT_OK(fibril_run(NULL, life, NULL));
 }
 
-static int poller_name(void *arg) {
+static int poller_name(void *arg)
+{
     ASSERT_STR(metrics().poller, arg);
     return 0;
 }
 
-TEST(name_of_the_poller) {
+TEST(name_of_the_poller)
+{
     struct fibril_opts opts = {.poller = "epoll"};
-    ASSERT_OK(fibril_run(&opts, poller_name, (void *)(uintptr_t)"epoll"));
+    ASSERT_OK(fibril_run(&opts, poller_name, (void *)(uintptr_t) "epoll"));
     opts.poller = "sim";
-    ASSERT_OK(fibril_run(&opts, poller_name, (void *)(uintptr_t)"sim"));
+    ASSERT_OK(fibril_run(&opts, poller_name, (void *)(uintptr_t) "sim"));
 }
 
 /* ---- parks by reason ---- */
@@ -73,22 +80,26 @@ TEST(name_of_the_poller) {
 static struct fibril_mutex *mutex;
 static struct fibril_chan *chan;
 
-static int lock_and_unlock(void *arg) {
+static int lock_and_unlock(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_mutex_lock(mutex, FIBRIL_FOREVER));
     return fibril_mutex_unlock(mutex);
 }
 
-static int send_one(void *arg) {
+static int send_one(void *arg)
+{
     return fibril_chan_send(chan, &arg, FIBRIL_FOREVER);
 }
 
-static int write_one(void *arg) {
+static int write_one(void *arg)
+{
     int fd = *(int *)arg;
     return write(fd, "x", 1) == 1 ? 0 : -EIO;
 }
 
-static int reasons(void *arg) {
+static int reasons(void *arg)
+{
     int ends[2];
     char c;
     void *received;
@@ -125,17 +136,20 @@ static int reasons(void *arg) {
     return fibril_close(ends[1]);
 }
 
-TEST(parks_are_counted_by_reason) {
+TEST(parks_are_counted_by_reason)
+{
     ASSERT_OK(fibril_run(NULL, reasons, NULL));
 }
 
 /* ---- endings of waits ---- */
 
-static int wait_on(void *arg) {
+static int wait_on(void *arg)
+{
     return fibril_sem_wait(arg, FIBRIL_FOREVER) == -ECANCELED ? 0 : -1;
 }
 
-static int endings(void *arg) {
+static int endings(void *arg)
+{
     struct fibril_sem *s;
     struct fibril *f;
     (void)arg;
@@ -154,20 +168,23 @@ static int endings(void *arg) {
     return 0;
 }
 
-TEST(timeouts_and_cancels) {
+TEST(timeouts_and_cancels)
+{
     ASSERT_OK(fibril_run(NULL, endings, NULL));
 }
 
 /* ---- yields and delays ---- */
 
-static int yield_often(void *arg) {
+static int yield_often(void *arg)
+{
     for (int i = *(int *)arg; i > 0; i--) {
         ASSERT_OK(fibril_yield());
     }
     return 0;
 }
 
-static int yields(void *arg) {
+static int yields(void *arg)
+{
     int n = 1000;
     struct fibril *f;
     uint64_t sampled = 0;
@@ -184,11 +201,13 @@ static int yields(void *arg) {
     return 0;
 }
 
-TEST(yields_are_counted_and_delays_sampled) {
+TEST(yields_are_counted_and_delays_sampled)
+{
     ASSERT_OK(fibril_run(NULL, yields, NULL));
 }
 
-static int budget(void *arg) {
+static int budget(void *arg)
+{
     int ends[2];
     char c = 'x';
     (void)arg;
@@ -202,20 +221,23 @@ static int budget(void *arg) {
     return fibril_close(ends[1]);
 }
 
-TEST(budget_makes_who_never_waits_yield) {
+TEST(budget_makes_who_never_waits_yield)
+{
     struct fibril_opts opts = {.budget = 10, .poller = "epoll"};
     ASSERT_OK(fibril_run(&opts, budget, NULL));
 }
 
 /* ---- gauges ---- */
 
-static int sleep_long(void *arg) {
+static int sleep_long(void *arg)
+{
     int rc = fibril_sleep(60000000000);
     (void)arg;
     return rc == -ECANCELED ? 0 : rc;
 }
 
-static int gauges(void *arg) {
+static int gauges(void *arg)
+{
     (void)arg;
     struct fibril_spawn_opts opts = {.daemon = true, .stack = FIBRIL_STACK_COPIED};
     ASSERT_EQ(metrics().copied_bytes, 0);
@@ -237,17 +259,20 @@ static int gauges(void *arg) {
     return 0;
 }
 
-TEST(gauges_show_what_there_is) {
+TEST(gauges_show_what_there_is)
+{
     ASSERT_OK(fibril_run(NULL, gauges, NULL));
 }
 
 /* ---- loops ---- */
 
-static int post(void *arg) {
+static int post(void *arg)
+{
     return fibril_sem_post(arg);
 }
 
-static int other_loop(void *arg) {
+static int other_loop(void *arg)
+{
     struct fibril_loop *loop;
     struct fibril *f;
     struct fibril_sem *s;
@@ -269,11 +294,13 @@ static int other_loop(void *arg) {
     return fibril_loop_stop(loop);
 }
 
-TEST(each_loop_has_its_own) {
+TEST(each_loop_has_its_own)
+{
     ASSERT_OK(fibril_run(NULL, other_loop, NULL));
 }
 
-TEST(metrics_need_a_loop) {
+TEST(metrics_need_a_loop)
+{
     struct fibril_metrics m;
     ASSERT_ERR(fibril_metrics(NULL, &m), -EPERM);
 }

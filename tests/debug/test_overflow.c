@@ -17,29 +17,35 @@
 FIBRIL_API int endless_recursion(int n);
 
 /* Frames smaller than a page cannot step over the guard. */
-__attribute__((noinline)) int endless_recursion(int n) {
+__attribute__((noinline)) int endless_recursion(int n)
+{
     volatile char frame[512];
     frame[0] = (char)n;
     frame[1] = n ? (char)endless_recursion(n + 1) : 0;
     return frame[0] + frame[1];
 }
 
-static int overflow(void *arg) {
+static int overflow(void *arg)
+{
     (void)arg;
     return endless_recursion(1);
 }
 
-static int spawn_overflow(void *arg) {
+static int spawn_overflow(void *arg)
+{
     return fibril_spawn(overflow, NULL, arg, NULL);
 }
 
-TEST(overflow_of_an_own_stack_says_size_and_place) {
+TEST(overflow_of_an_own_stack_says_size_and_place)
+{
     struct fibril_spawn_opts opts = {.name = "greedy", .stack_bytes = 64 << 10};
-    EXPECT_ABORT(fibril_run(NULL, spawn_overflow, &opts), "\"greedy\" has used up its 65536 bytes, ");
+    EXPECT_ABORT(fibril_run(NULL, spawn_overflow, &opts),
+                 "\"greedy\" has used up its 65536 bytes, ");
     EXPECT_ABORT(fibril_run(NULL, spawn_overflow, &opts), "    endless_recursion+0x");
 }
 
-TEST(overflow_of_a_copied_stack_says_size_and_place) {
+TEST(overflow_of_a_copied_stack_says_size_and_place)
+{
     struct fibril_opts run = {.run_stack_bytes = 128 << 10};
     struct fibril_spawn_opts opts = {.name = "greedy", .stack = FIBRIL_STACK_COPIED};
     EXPECT_ABORT(fibril_run(&run, spawn_overflow, &opts),
@@ -47,40 +53,48 @@ TEST(overflow_of_a_copied_stack_says_size_and_place) {
     EXPECT_ABORT(fibril_run(&run, spawn_overflow, &opts), "    endless_recursion+0x");
 }
 
-static int overflow_on_other_loop(void *arg) {
+static int overflow_on_other_loop(void *arg)
+{
     struct fibril_spawn_opts opts = *(struct fibril_spawn_opts *)arg;
     ASSERT_OK(fibril_loop_start(NULL, &opts.loop));
     ASSERT_OK(fibril_spawn(overflow, NULL, &opts, NULL));
     return fibril_loop_stop(opts.loop);
 }
 
-TEST(overflow_on_a_started_loop_is_reported) {
+TEST(overflow_on_a_started_loop_is_reported)
+{
     struct fibril_spawn_opts opts = {.name = "far greedy"};
-    EXPECT_ABORT(fibril_run(NULL, overflow_on_other_loop, &opts), "\"far greedy\" has used up its ");
+    EXPECT_ABORT(fibril_run(NULL, overflow_on_other_loop, &opts),
+                 "\"far greedy\" has used up its ");
     opts.stack = FIBRIL_STACK_COPIED;
-    EXPECT_ABORT(fibril_run(NULL, overflow_on_other_loop, &opts), "\"far greedy\" has used up its ");
+    EXPECT_ABORT(fibril_run(NULL, overflow_on_other_loop, &opts),
+                 "\"far greedy\" has used up its ");
 }
 
 /* ---- other faults ---- */
 
 static int *volatile nowhere;
 
-static int touch_nowhere(void *arg) {
+static int touch_nowhere(void *arg)
+{
     (void)arg;
     return *nowhere;
 }
 
-static int spawn_touch(void *arg) {
+static int spawn_touch(void *arg)
+{
     return fibril_spawn(touch_nowhere, arg, NULL, NULL);
 }
 
-static int send_segv(void *arg) {
+static int send_segv(void *arg)
+{
     (void)arg;
     return kill(getpid(), SIGSEGV);
 }
 
 /* Runs fn in a process of its own, with the handler installed before. Returns the wait status. */
-static int outcome(fibril_fn *fn, void (*handler)(int)) {
+static int outcome(fibril_fn *fn, void (*handler)(int))
+{
     struct test_death death;
     if (test_death_begin(&death)) {
         signal(SIGSEGV, handler);
@@ -93,24 +107,28 @@ static int outcome(fibril_fn *fn, void (*handler)(int)) {
     return status;
 }
 
-static void leave_by_seven(int signo) {
+static void leave_by_seven(int signo)
+{
     (void)signo;
     _exit(7);
 }
 
-TEST(null_pointer_is_an_ordinary_fault) {
+TEST(null_pointer_is_an_ordinary_fault)
+{
     int status = outcome(spawn_touch, SIG_DFL);
     ASSERT(WIFSIGNALED(status));
     ASSERT_EQ(WTERMSIG(status), SIGSEGV);
 }
 
-TEST(handler_installed_before_gets_the_faults_that_are_not_ours) {
+TEST(handler_installed_before_gets_the_faults_that_are_not_ours)
+{
     int status = outcome(spawn_touch, leave_by_seven);
     ASSERT(WIFEXITED(status));
     ASSERT_EQ(WEXITSTATUS(status), 7);
 }
 
-TEST(signal_that_somebody_sends_reaches_the_earlier_handler) {
+TEST(signal_that_somebody_sends_reaches_the_earlier_handler)
+{
     int status = outcome(send_segv, leave_by_seven);
     ASSERT(WIFEXITED(status));
     ASSERT_EQ(WEXITSTATUS(status), 7);

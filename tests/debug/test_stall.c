@@ -17,26 +17,28 @@ static int report;
 
 FIBRIL_API int hogging_function(void *arg);
 
-static uint64_t stalls(void) {
+static uint64_t stalls(void)
+{
     struct fibril_metrics m;
     ASSERT_OK(fibril_metrics(NULL, &m));
     return m.stalls;
 }
 
-/* Burns until the watch has noticed, and then as long again as it takes to notice, three times over. */
-NOINLINE int hogging_function(void *arg) {
+/* Burns until the watch has noticed, and then as long again as it takes to notice, three times
+ * over. */
+NOINLINE int hogging_function(void *arg)
+{
     uint64_t before = stalls();
     int64_t limit_ns = *(int64_t *)arg;
-    while (*(volatile uint64_t *)&before == stalls()) {
-    }
+    while (*(volatile uint64_t *)&before == stalls()) {}
     int64_t until_ns = fibril_now() + 3 * limit_ns;
-    while (fibril_now() < until_ns) {
-    }
+    while (fibril_now() < until_ns) {}
     ASSERT_EQ(stalls(), before + 1);
     return 0;
 }
 
-static int hog_twice(void *arg) {
+static int hog_twice(void *arg)
+{
     struct fibril_spawn_opts opts = {.name = "hog"};
     for (int i = 1; i <= 2; i++) {
         struct fibril *f;
@@ -51,14 +53,16 @@ static int hog_twice(void *arg) {
     return 0;
 }
 
-TEST(stall_is_reported_once_with_name_and_place) {
+TEST(stall_is_reported_once_with_name_and_place)
+{
     int64_t limit_ns = 20 * MS;
     struct fibril_opts opts = {.stall_ns = limit_ns};
     report = catch_stderr();
     ASSERT_OK(fibril_run(&opts, hog_twice, &limit_ns));
 }
 
-static int hog_on_other_loop(void *arg) {
+static int hog_on_other_loop(void *arg)
+{
     int64_t limit_ns = *(int64_t *)arg;
     struct fibril_opts watched = {.stall_ns = limit_ns};
     struct fibril_loop *loop;
@@ -75,13 +79,15 @@ static int hog_on_other_loop(void *arg) {
     return fibril_loop_stop(loop);
 }
 
-TEST(stall_of_a_started_loop_is_its_own) {
+TEST(stall_of_a_started_loop_is_its_own)
+{
     int64_t limit_ns = 20 * MS;
     report = catch_stderr();
     ASSERT_OK(fibril_run(NULL, hog_on_other_loop, &limit_ns));
 }
 
-static int switch_for(void *arg) {
+static int switch_for(void *arg)
+{
     int64_t until_ns = fibril_now() + *(int64_t *)arg;
     while (fibril_now() < until_ns) {
         ASSERT_OK(fibril_yield());
@@ -89,14 +95,16 @@ static int switch_for(void *arg) {
     return 0;
 }
 
-static int busy_switching(void *arg) {
+static int busy_switching(void *arg)
+{
     ASSERT_OK(fibril_spawn(switch_for, arg, NULL, NULL));
     ASSERT_OK(switch_for(arg));
     ASSERT_EQ(stalls(), 0);
     return 0;
 }
 
-TEST(loop_that_switches_is_not_stalled) {
+TEST(loop_that_switches_is_not_stalled)
+{
     /* The limit is what the kernel may keep a busy machine's process waiting. */
     struct fibril_opts opts = {.stall_ns = 500 * (int64_t)MS};
     int64_t busy_ns = 1500 * (int64_t)MS;
@@ -108,13 +116,15 @@ TEST(loop_that_switches_is_not_stalled) {
     ASSERT_STR(caught(report), "");
 }
 
-static int idle(void *arg) {
+static int idle(void *arg)
+{
     ASSERT_OK(fibril_sleep(*(int64_t *)arg));
     ASSERT_EQ(stalls(), 0);
     return 0;
 }
 
-TEST(loop_that_sleeps_is_not_stalled) {
+TEST(loop_that_sleeps_is_not_stalled)
+{
     struct fibril_opts opts = {.stall_ns = 100 * MS};
     int64_t idle_ns = 500 * MS;
     report = catch_stderr();

@@ -135,7 +135,7 @@ EACH_STACK(the_second_address_is_tried_while_the_first_is_silent)
     int64_t start = fibril_now();
     check_peer(fibril_connect_host("two.test", "1", FIBRIL_FOREVER), &good);
     ASSERT_GE(fibril_now() - start, 250000000); /* not before its turn */
-    ASSERT_EQ(io_count_fds(), before);         /* the silent attempt is gone */
+    ASSERT_EQ(io_count_fds(), before);          /* the silent attempt is gone */
     ASSERT_ERR(fibril_connect_host("two.test", "1", io_in(30)), -ETIMEDOUT);
     ASSERT_EQ(io_count_fds(), before);
     fibril_close(listener);

@@ -229,9 +229,8 @@ static int pour(void *arg)
     for (size_t i = 0; i < t->len; i++) {
         bytes[i] = io_byte(i);
     }
-    struct iovec iov[3] = {{bytes, t->len / 3},
-                           {bytes + t->len / 3, 0},
-                           {bytes + t->len / 3, t->len - t->len / 3}};
+    struct iovec iov[3] = {
+        {bytes, t->len / 3}, {bytes + t->len / 3, 0}, {bytes + t->len / 3, t->len - t->len / 3}};
     t->result = t->piece ? fibril_writev_all(t->fd, iov, 3, FIBRIL_FOREVER)
                          : fibril_write_all(t->fd, bytes, t->len, FIBRIL_FOREVER);
     free(bytes);

@@ -36,8 +36,7 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
         return real()(host, service, hints, ret_list);
     }
     atomic_fetch_add(&entered, 1);
-    while (sem_wait(&leave) != 0) {
-    }
+    while (sem_wait(&leave) != 0) {}
     int rc = atomic_load(&answer);
     atomic_fetch_add(&left, 1);
     if (rc == 0) {
@@ -122,10 +121,8 @@ EACH_STACK(failures_are_told_apart)
     ASSERT_ERR(fibril_resolve(NULL, NULL, NULL, &list, NULL, FIBRIL_FOREVER), -ENOENT);
     const struct {
         int gai, error;
-    } table[] = {{EAI_AGAIN, -EAGAIN},
-                 {EAI_FAIL, -EIO},
-                 {EAI_MEMORY, -ENOMEM},
-                 {EAI_NONAME, -ENOENT}};
+    } table[] = {
+        {EAI_AGAIN, -EAGAIN}, {EAI_FAIL, -EIO}, {EAI_MEMORY, -ENOMEM}, {EAI_NONAME, -ENOENT}};
     sem_init(&leave, 0, 100);
     for (int i = 0; i < 4; i++) {
         atomic_store(&answer, table[i].gai);

@@ -12,13 +12,15 @@ enum { SECOND = 1000000000 };
 
 static int result_of_wait;
 
-static int sleep_for_ever(void *arg) {
+static int sleep_for_ever(void *arg)
+{
     (void)arg;
     result_of_wait = fibril_sleep_until(FIBRIL_FOREVER);
     return result_of_wait;
 }
 
-static int cancel_parked(void *arg) {
+static int cancel_parked(void *arg)
+{
     struct fibril *f;
     int result;
     ASSERT_OK(fibril_spawn(sleep_for_ever, NULL, arg, &f));
@@ -29,16 +31,19 @@ static int cancel_parked(void *arg) {
     return 0;
 }
 
-TEST(cancel_ends_the_present_wait) {
+TEST(cancel_ends_the_present_wait)
+{
     ASSERT_OK(fibril_run(NULL, cancel_parked, NULL));
 }
 
-TEST(cancel_ends_the_wait_of_a_copied_stack) {
+TEST(cancel_ends_the_wait_of_a_copied_stack)
+{
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
     ASSERT_OK(fibril_run(NULL, cancel_parked, &opts));
 }
 
-static int cancel_unstarted(void *arg) {
+static int cancel_unstarted(void *arg)
+{
     struct fibril *f;
     int result;
     ASSERT_OK(fibril_spawn(sleep_for_ever, NULL, arg, &f));
@@ -48,11 +53,13 @@ static int cancel_unstarted(void *arg) {
     return 0;
 }
 
-TEST(cancel_before_the_start_ends_the_first_wait) {
+TEST(cancel_before_the_start_ends_the_first_wait)
+{
     ASSERT_OK(fibril_run(NULL, cancel_unstarted, NULL));
 }
 
-static int wait_twice(void *arg) {
+static int wait_twice(void *arg)
+{
     (void)arg;
     ASSERT_ERR(fibril_sleep_until(FIBRIL_FOREVER), -ECANCELED);
     ASSERT_ERR(fibril_sleep_until(FIBRIL_FOREVER), -ECANCELED);
@@ -64,7 +71,8 @@ static int wait_twice(void *arg) {
     return 0;
 }
 
-static int cancel_one(fibril_fn *fn) {
+static int cancel_one(fibril_fn *fn)
+{
     struct fibril *f;
     int result;
     ASSERT_OK(fibril_spawn(fn, NULL, NULL, &f));
@@ -74,16 +82,19 @@ static int cancel_one(fibril_fn *fn) {
     return result;
 }
 
-static int sticky_main(void *arg) {
+static int sticky_main(void *arg)
+{
     (void)arg;
     return cancel_one(wait_twice);
 }
 
-TEST(cancel_is_sticky_until_cleared) {
+TEST(cancel_is_sticky_until_cleared)
+{
     ASSERT_OK(fibril_run(NULL, sticky_main, NULL));
 }
 
-static int shielded_wait(void *arg) {
+static int shielded_wait(void *arg)
+{
     (void)arg;
     fibril_shield_begin();
     fibril_shield_begin();
@@ -97,36 +108,43 @@ static int shielded_wait(void *arg) {
     return 0;
 }
 
-static int shield_main(void *arg) {
+static int shield_main(void *arg)
+{
     (void)arg;
     return cancel_one(shielded_wait);
 }
 
-TEST(shield_holds_cancellation_back_and_nests) {
+TEST(shield_holds_cancellation_back_and_nests)
+{
     ASSERT_OK(fibril_run(NULL, shield_main, NULL));
 }
 
-static int yield_when_cancelled(void *arg) {
+static int yield_when_cancelled(void *arg)
+{
     (void)arg;
     ASSERT_ERR(fibril_sleep_until(FIBRIL_FOREVER), -ECANCELED);
     ASSERT_OK(fibril_yield());
     return 0;
 }
 
-static int yield_main(void *arg) {
+static int yield_main(void *arg)
+{
     (void)arg;
     return cancel_one(yield_when_cancelled);
 }
 
-TEST(yield_is_no_wait_and_never_cancelled) {
+TEST(yield_is_no_wait_and_never_cancelled)
+{
     ASSERT_OK(fibril_run(NULL, yield_main, NULL));
 }
 
-static int joins(void *arg) {
+static int joins(void *arg)
+{
     return fibril_join(arg, FIBRIL_FOREVER, NULL);
 }
 
-static int cancel_joiner(void *arg) {
+static int cancel_joiner(void *arg)
+{
     (void)arg;
     struct fibril *sleeper, *joiner;
     int result;
@@ -142,11 +160,13 @@ static int cancel_joiner(void *arg) {
     return 0;
 }
 
-TEST(cancelled_join_leaves_the_handle_valid) {
+TEST(cancelled_join_leaves_the_handle_valid)
+{
     ASSERT_OK(fibril_run(NULL, cancel_joiner, NULL));
 }
 
-static int cancel_ended(void *arg) {
+static int cancel_ended(void *arg)
+{
     struct fibril *f;
     int result;
     ASSERT_OK(fibril_spawn(sleep_for_ever, NULL, arg, &f));
@@ -158,17 +178,20 @@ static int cancel_ended(void *arg) {
     return 0;
 }
 
-TEST(cancel_of_an_ended_fibril_does_nothing) {
+TEST(cancel_of_an_ended_fibril_does_nothing)
+{
     ASSERT_OK(fibril_run(NULL, cancel_ended, NULL));
 }
 
-static int cancel_self(void *arg) {
+static int cancel_self(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_cancel(fibril_current()));
     ASSERT_ERR(fibril_sleep(SECOND), -ECANCELED);
     return 0;
 }
 
-TEST(fibril_may_cancel_itself) {
+TEST(fibril_may_cancel_itself)
+{
     ASSERT_OK(fibril_run(NULL, cancel_self, NULL));
 }

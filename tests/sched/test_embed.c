@@ -12,14 +12,16 @@
 static int switches;
 static struct fibril *last_to;
 
-static void on_switch(struct fibril *from, struct fibril *to) {
+static void on_switch(struct fibril *from, struct fibril *to)
+{
     ASSERT_NE(from, to);
     ASSERT(last_to == NULL || last_to == from);
     last_to = to;
     switches++;
 }
 
-static int yield_twice(void *arg) {
+static int yield_twice(void *arg)
+{
     (void)arg;
     fibril_yield();
     ASSERT_EQ(last_to, fibril_current());
@@ -27,7 +29,8 @@ static int yield_twice(void *arg) {
     return 0;
 }
 
-static int hook_main(void *arg) {
+static int hook_main(void *arg)
+{
     fibril_embed_on_switch(on_switch);
     struct fibril *a, *b;
     ASSERT_OK(fibril_spawn(yield_twice, NULL, arg, &a));
@@ -38,12 +41,14 @@ static int hook_main(void *arg) {
     return 0;
 }
 
-TEST(hook_sees_every_switch) {
+TEST(hook_sees_every_switch)
+{
     ASSERT_OK(fibril_run(NULL, hook_main, NULL));
     ASSERT_GE(switches, 3);
 }
 
-static int word_main(void *arg) {
+static int word_main(void *arg)
+{
     (void)arg;
     struct fibril *self = fibril_current();
     ASSERT_EQ(fibril_embed_get(self), NULL);
@@ -52,11 +57,13 @@ static int word_main(void *arg) {
     return 0;
 }
 
-TEST(word_is_null_at_first_and_kept) {
+TEST(word_is_null_at_first_and_kept)
+{
     ASSERT_OK(fibril_run(NULL, word_main, NULL));
 }
 
-static int wake_before_wait(void *arg) {
+static int wake_before_wait(void *arg)
+{
     (void)arg;
     struct fibril_waker *w;
     ASSERT_OK(fibril_waker_new(&w));
@@ -68,18 +75,21 @@ static int wake_before_wait(void *arg) {
     return 0;
 }
 
-TEST(early_wakes_count_as_one) {
+TEST(early_wakes_count_as_one)
+{
     ASSERT_OK(fibril_run(NULL, wake_before_wait, NULL));
 }
 
-static void *wake_many(void *waker) {
+static void *wake_many(void *waker)
+{
     for (int i = 0; i < 10000; i++) {
         fibril_waker_wake(waker);
     }
     return NULL;
 }
 
-static int foreign_main(void *arg) {
+static int foreign_main(void *arg)
+{
     (void)arg;
     struct fibril_waker *w;
     pthread_t thread;
@@ -96,6 +106,7 @@ static int foreign_main(void *arg) {
     return 0;
 }
 
-TEST(foreign_thread_wakes_a_fibril) {
+TEST(foreign_thread_wakes_a_fibril)
+{
     ASSERT_OK(fibril_run(NULL, foreign_main, NULL));
 }

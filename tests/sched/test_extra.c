@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-static int names(void *arg) {
+static int names(void *arg)
+{
     (void)arg;
     struct fibril *self = fibril_current();
     ASSERT_STR(fibril_name(self), "");
@@ -19,16 +20,19 @@ static int names(void *arg) {
     return 0;
 }
 
-TEST(name_is_copied_and_can_be_changed) {
+TEST(name_is_copied_and_can_be_changed)
+{
     ASSERT_OK(fibril_run(NULL, names, NULL));
 }
 
-static int check_name(void *arg) {
+static int check_name(void *arg)
+{
     ASSERT_STR(fibril_name(fibril_current()), arg);
     return 0;
 }
 
-static int spawn_named(void *arg) {
+static int spawn_named(void *arg)
+{
     (void)arg;
     char name[] = "worker 1";
     struct fibril_spawn_opts opts = {.name = name};
@@ -37,16 +41,19 @@ static int spawn_named(void *arg) {
     return 0;
 }
 
-TEST(name_given_at_spawn_is_copied) {
+TEST(name_given_at_spawn_is_copied)
+{
     ASSERT_OK(fibril_run(NULL, spawn_named, NULL));
 }
 
-static int nop(void *arg) {
+static int nop(void *arg)
+{
     (void)arg;
     return 0;
 }
 
-static int numbers(void *arg) {
+static int numbers(void *arg)
+{
     (void)arg;
     uint64_t last = fibril_id(fibril_current());
     for (int i = 0; i < 3000; i++) {
@@ -59,18 +66,21 @@ static int numbers(void *arg) {
     return 0;
 }
 
-TEST(numbers_are_never_used_twice) {
+TEST(numbers_are_never_used_twice)
+{
     ASSERT_OK(fibril_run(NULL, numbers, NULL));
 }
 
 static int destroyed;
 static unsigned key;
 
-static void destroy(void *value) {
+static void destroy(void *value)
+{
     destroyed += *(int *)value;
 }
 
-static int use_local(void *arg) {
+static int use_local(void *arg)
+{
     ASSERT_EQ(fibril_local_get(key), NULL);
     ASSERT_OK(fibril_local_set(key, arg));
     fibril_yield();
@@ -78,7 +88,8 @@ static int use_local(void *arg) {
     return 0;
 }
 
-static int locals(void *arg) {
+static int locals(void *arg)
+{
     static int values[] = {1, 10, 100};
     ASSERT_OK(fibril_key_new(destroy, &key));
     for (int i = 0; i < 3; i++) {
@@ -87,12 +98,14 @@ static int locals(void *arg) {
     return 0;
 }
 
-TEST(local_values_are_each_fibrils_own_and_destroyed_at_its_end) {
+TEST(local_values_are_each_fibrils_own_and_destroyed_at_its_end)
+{
     ASSERT_OK(fibril_run(NULL, locals, NULL));
     ASSERT_EQ(destroyed, 111);
 }
 
-static int bad_keys(void *arg) {
+static int bad_keys(void *arg)
+{
     (void)arg;
     unsigned k;
     ASSERT_ERR(fibril_local_set(63, &k), -EINVAL);
@@ -104,18 +117,21 @@ static int bad_keys(void *arg) {
     return 0;
 }
 
-TEST(keys_are_limited_and_checked) {
+TEST(keys_are_limited_and_checked)
+{
     ASSERT_OK(fibril_run(NULL, bad_keys, NULL));
 }
 
 static char order[8];
 static size_t order_len;
 
-static void add(void *arg) {
+static void add(void *arg)
+{
     order[order_len++] = *(const char *)arg;
 }
 
-static int with_handlers(void *arg) {
+static int with_handlers(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_at_exit(add, "1"));
     ASSERT_OK(fibril_at_exit(add, "2"));
@@ -123,16 +139,19 @@ static int with_handlers(void *arg) {
     return 0;
 }
 
-static int spawn_with_handlers(void *arg) {
+static int spawn_with_handlers(void *arg)
+{
     return fibril_spawn(with_handlers, NULL, arg, NULL);
 }
 
-TEST(exit_handlers_run_last_in_first_out) {
+TEST(exit_handlers_run_last_in_first_out)
+{
     ASSERT_OK(fibril_run(NULL, spawn_with_handlers, NULL));
     ASSERT_STR(order, "321");
 }
 
-TEST(exit_handlers_of_the_main_fibril_run) {
+TEST(exit_handlers_of_the_main_fibril_run)
+{
     ASSERT_OK(fibril_run(NULL, with_handlers, NULL));
     ASSERT_STR(order, "321");
 }

@@ -15,12 +15,14 @@ static const enum fibril_stack policies[] = {FIBRIL_STACK_OWN, FIBRIL_STACK_COPI
 static char trace[256];
 static size_t trace_len;
 
-static void note(char c) {
+static void note(char c)
+{
     trace[trace_len++] = c;
     trace[trace_len] = 0;
 }
 
-static int run_both(fibril_fn *fn) {
+static int run_both(fibril_fn *fn)
+{
     for (size_t i = 0; i < 2; i++) {
         struct fibril_spawn_opts opts = {.stack = policies[i]};
         trace_len = 0;
@@ -32,12 +34,14 @@ static int run_both(fibril_fn *fn) {
     return 0;
 }
 
-static int return_seven(void *arg) {
+static int return_seven(void *arg)
+{
     (void)arg;
     return 7;
 }
 
-static int note_name_thrice(void *arg) {
+static int note_name_thrice(void *arg)
+{
     for (int i = 0; i < 3; i++) {
         note(*(char *)arg);
         fibril_yield();
@@ -47,16 +51,19 @@ static int note_name_thrice(void *arg) {
 
 /* ---- run and join ---- */
 
-static int main_returns_five(void *arg) {
+static int main_returns_five(void *arg)
+{
     (void)arg;
     return 5;
 }
 
-TEST(run_returns_what_main_returned) {
+TEST(run_returns_what_main_returned)
+{
     ASSERT_EQ(fibril_run(NULL, main_returns_five, NULL), 5);
 }
 
-static int join_gets_result(void *arg) {
+static int join_gets_result(void *arg)
+{
     struct fibril *f;
     int result = 0;
     ASSERT_OK(fibril_spawn(return_seven, NULL, arg, &f));
@@ -65,11 +72,13 @@ static int join_gets_result(void *arg) {
     return 0;
 }
 
-TEST(join_stores_the_result) {
+TEST(join_stores_the_result)
+{
     ASSERT_EQ(run_both(join_gets_result), 0);
 }
 
-static int join_after_end(void *arg) {
+static int join_after_end(void *arg)
+{
     struct fibril *f;
     int result = 0;
     ASSERT_OK(fibril_spawn(return_seven, NULL, arg, &f));
@@ -79,11 +88,13 @@ static int join_after_end(void *arg) {
     return 0;
 }
 
-TEST(join_of_an_ended_fibril_needs_no_wait) {
+TEST(join_of_an_ended_fibril_needs_no_wait)
+{
     ASSERT_EQ(run_both(join_after_end), 0);
 }
 
-static int join_times_out(void *arg) {
+static int join_times_out(void *arg)
+{
     struct fibril *f;
     ASSERT_OK(fibril_spawn(return_seven, NULL, arg, &f));
     ASSERT_ERR(fibril_join(f, 0, NULL), -ETIMEDOUT);
@@ -91,21 +102,25 @@ static int join_times_out(void *arg) {
     return 0;
 }
 
-TEST(handle_stays_valid_when_join_times_out) {
+TEST(handle_stays_valid_when_join_times_out)
+{
     ASSERT_EQ(run_both(join_times_out), 0);
 }
 
-static int join_self(void *arg) {
+static int join_self(void *arg)
+{
     (void)arg;
     ASSERT_ERR(fibril_join(fibril_current(), FIBRIL_FOREVER, NULL), -EDEADLK);
     return 0;
 }
 
-TEST(joining_oneself_is_refused) {
+TEST(joining_oneself_is_refused)
+{
     ASSERT_EQ(run_both(join_self), 0);
 }
 
-static int set_flag(void *arg) {
+static int set_flag(void *arg)
+{
     fibril_yield();
     *(bool *)arg = true;
     return 0;
@@ -113,11 +128,13 @@ static int set_flag(void *arg) {
 
 static bool ran;
 
-static int leave_one(void *arg) {
+static int leave_one(void *arg)
+{
     return fibril_spawn(set_flag, &ran, arg, NULL);
 }
 
-TEST(run_waits_for_detached_fibrils) {
+TEST(run_waits_for_detached_fibrils)
+{
     for (size_t i = 0; i < 2; i++) {
         struct fibril_spawn_opts opts = {.stack = policies[i]};
         ran = false;
@@ -126,21 +143,24 @@ TEST(run_waits_for_detached_fibrils) {
     }
 }
 
-static int wait_for_ever(void *arg) {
+static int wait_for_ever(void *arg)
+{
     *(int *)arg = fibril_sleep_until(FIBRIL_FOREVER);
     return 0;
 }
 
 static int daemon_result;
 
-static int leave_daemon(void *arg) {
+static int leave_daemon(void *arg)
+{
     struct fibril_spawn_opts opts = *(struct fibril_spawn_opts *)arg;
     opts.daemon = true;
     ASSERT_OK(fibril_spawn(wait_for_ever, &daemon_result, &opts, NULL));
     return fibril_yield();
 }
 
-TEST(daemons_are_cancelled_when_the_loop_ends) {
+TEST(daemons_are_cancelled_when_the_loop_ends)
+{
     for (size_t i = 0; i < 2; i++) {
         struct fibril_spawn_opts opts = {.stack = policies[i]};
         daemon_result = 0;
@@ -149,7 +169,8 @@ TEST(daemons_are_cancelled_when_the_loop_ends) {
     }
 }
 
-static int detach_running(void *arg) {
+static int detach_running(void *arg)
+{
     struct fibril *f;
     ASSERT_OK(fibril_spawn(set_flag, &ran, arg, &f));
     fibril_detach(f);
@@ -157,7 +178,8 @@ static int detach_running(void *arg) {
     return 0;
 }
 
-TEST(detached_fibril_runs_to_its_end) {
+TEST(detached_fibril_runs_to_its_end)
+{
     ran = false;
     ASSERT_EQ(run_both(detach_running), 0);
     ASSERT(ran);
@@ -165,7 +187,8 @@ TEST(detached_fibril_runs_to_its_end) {
 
 /* ---- order ---- */
 
-static int three_take_turns(void *arg) {
+static int three_take_turns(void *arg)
+{
     ASSERT_OK(fibril_spawn(note_name_thrice, "a", arg, NULL));
     ASSERT_OK(fibril_spawn(note_name_thrice, "b", arg, NULL));
     ASSERT_OK(fibril_spawn(note_name_thrice, "c", arg, NULL));
@@ -175,7 +198,8 @@ static int three_take_turns(void *arg) {
     return 0;
 }
 
-TEST(ready_fibrils_run_first_in_first_out) {
+TEST(ready_fibrils_run_first_in_first_out)
+{
 #if FIBRIL_HARD
     SKIP("the hard flavour shuffles the run queue");
 #endif
@@ -183,19 +207,22 @@ TEST(ready_fibrils_run_first_in_first_out) {
     ASSERT_STR(trace, "abcabcabc");
 }
 
-static int spawn_does_not_switch(void *arg) {
+static int spawn_does_not_switch(void *arg)
+{
     note('1');
     ASSERT_OK(fibril_spawn(note_name_thrice, "x", arg, NULL));
     note('2');
     return 0;
 }
 
-TEST(spawn_does_not_run_the_new_fibril_at_once) {
+TEST(spawn_does_not_run_the_new_fibril_at_once)
+{
     ASSERT_EQ(run_both(spawn_does_not_switch), 0);
     ASSERT_STR(trace, "12xxx");
 }
 
-static int yield_alone(void *arg) {
+static int yield_alone(void *arg)
+{
     (void)arg;
     for (int i = 0; i < 1000; i++) {
         ASSERT_OK(fibril_yield());
@@ -203,7 +230,8 @@ static int yield_alone(void *arg) {
     return 0;
 }
 
-TEST(yield_of_the_only_fibril_returns) {
+TEST(yield_of_the_only_fibril_returns)
+{
     ASSERT_EQ(run_both(yield_alone), 0);
 }
 
@@ -211,7 +239,8 @@ TEST(yield_of_the_only_fibril_returns) {
 
 enum { MANY = 2000 };
 
-static int add_up(void *arg) {
+static int add_up(void *arg)
+{
     int sum = 0;
     for (int i = 0; i < 5; i++) {
         sum += i;
@@ -221,7 +250,8 @@ static int add_up(void *arg) {
     return sum;
 }
 
-static int mix_policies(void *arg) {
+static int mix_policies(void *arg)
+{
     (void)arg;
     static struct fibril *all[MANY];
     long total = 0;
@@ -238,11 +268,13 @@ static int mix_policies(void *arg) {
     return 0;
 }
 
-TEST(policies_mix_on_one_loop) {
+TEST(policies_mix_on_one_loop)
+{
     ASSERT_OK(fibril_run(NULL, mix_policies, NULL));
 }
 
-static int depth_of(int n) {
+static int depth_of(int n)
+{
     volatile char frame[100];
     memset((char *)(uintptr_t)frame, n, sizeof frame);
     if (n > 0) {
@@ -254,7 +286,8 @@ static int depth_of(int n) {
     return 0;
 }
 
-static int go_deep(void *arg) {
+static int go_deep(void *arg)
+{
     int n = *(int *)arg;
     ASSERT_EQ(depth_of(n), n);
     fibril_yield();
@@ -262,7 +295,8 @@ static int go_deep(void *arg) {
     return 0;
 }
 
-static int deep_and_shallow(void *arg) {
+static int deep_and_shallow(void *arg)
+{
     static int depths[] = {3, 200, 17, 90, 1, 150};
     for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
         ASSERT_OK(fibril_spawn(go_deep, &depths[i], arg, NULL));
@@ -270,57 +304,67 @@ static int deep_and_shallow(void *arg) {
     return 0;
 }
 
-TEST(frames_survive_other_fibrils_at_every_depth) {
+TEST(frames_survive_other_fibrils_at_every_depth)
+{
     ASSERT_EQ(run_both(deep_and_shallow), 0);
 }
 
 /* ---- misuse ---- */
 
-TEST(spawn_outside_a_loop_is_refused) {
+TEST(spawn_outside_a_loop_is_refused)
+{
     struct fibril *f;
     ASSERT_ERR(fibril_spawn(return_seven, NULL, NULL, &f), -EPERM);
     ASSERT_EQ(fibril_current(), NULL);
     ASSERT_ERR(fibril_yield(), -EPERM);
 }
 
-static int run_again(void *arg) {
+static int run_again(void *arg)
+{
     (void)arg;
     return fibril_run(NULL, return_seven, NULL);
 }
 
-TEST(run_inside_a_loop_is_refused) {
+TEST(run_inside_a_loop_is_refused)
+{
     ASSERT_ERR(fibril_run(NULL, run_again, NULL), -EBUSY);
 }
 
-static int copied_with_size(void *arg) {
+static int copied_with_size(void *arg)
+{
     (void)arg;
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED, .stack_bytes = 4096};
     return fibril_spawn(return_seven, NULL, &opts, NULL);
 }
 
-TEST(copied_stack_takes_no_size) {
+TEST(copied_stack_takes_no_size)
+{
     ASSERT_ERR(fibril_run(NULL, copied_with_size, NULL), -EINVAL);
 }
 
-static int yield_in_nopark(void *arg) {
+static int yield_in_nopark(void *arg)
+{
     (void)arg;
     fibril_nopark_begin();
     fibril_sleep(1000000);
     return 0;
 }
 
-TEST(parking_in_a_nopark_region_aborts) {
+TEST(parking_in_a_nopark_region_aborts)
+{
     EXPECT_ABORT(fibril_run(NULL, yield_in_nopark, NULL), "non-parking");
 }
 
-TEST(unknown_poller_is_refused) {
+TEST(unknown_poller_is_refused)
+{
     struct fibril_opts opts = {.poller = "kqueue"};
     ASSERT_ERR(fibril_run(&opts, return_seven, NULL), -EINVAL);
 }
 
 /* ---- budget ---- */
 
-static int io_that_never_waits(void *arg) {
+static int io_that_never_waits(void *arg)
+{
     bool *stop = arg;
     int fds[2];
     char c = 'x';
@@ -335,7 +379,8 @@ static int io_that_never_waits(void *arg) {
     return 0;
 }
 
-static int budget_main(void *arg) {
+static int budget_main(void *arg)
+{
     static bool stop;
     stop = false;
     ASSERT_OK(fibril_spawn(io_that_never_waits, &stop, arg, NULL));
@@ -344,6 +389,7 @@ static int budget_main(void *arg) {
     return 0;
 }
 
-TEST(fibril_that_never_waits_goes_to_the_back_of_the_queue) {
+TEST(fibril_that_never_waits_goes_to_the_back_of_the_queue)
+{
     ASSERT_EQ(run_both(budget_main), 0);
 }

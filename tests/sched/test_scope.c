@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Scopes: all fibrils of one end before its close returns, and the first failure cancels the others.
+ * Scopes: all fibrils of one end before its close returns, and the first failure cancels the
+ * others.
  */
 #include <fibril/fibril.h>
 
@@ -10,21 +11,24 @@
 
 static int ended, cancelled;
 
-static int sleep_a_little(void *arg) {
+static int sleep_a_little(void *arg)
+{
     int rc = fibril_sleep((intptr_t)arg * 1000);
     cancelled += rc == -ECANCELED;
     ended++;
     return 0;
 }
 
-static int fail_with_eio(void *arg) {
+static int fail_with_eio(void *arg)
+{
     (void)arg;
     fibril_yield();
     ended++;
     return -EIO;
 }
 
-static int sleep_for_ever(void *arg) {
+static int sleep_for_ever(void *arg)
+{
     (void)arg;
     int rc = fibril_sleep_until(FIBRIL_FOREVER);
     cancelled += rc == -ECANCELED;
@@ -32,7 +36,8 @@ static int sleep_for_ever(void *arg) {
     return rc;
 }
 
-static int close_waits(void *arg) {
+static int close_waits(void *arg)
+{
     struct fibril_scope *s;
     ASSERT_OK(fibril_scope_open(&s));
     for (int i = 0; i < 10; i++) {
@@ -43,16 +48,19 @@ static int close_waits(void *arg) {
     return 0;
 }
 
-TEST(close_waits_for_all) {
+TEST(close_waits_for_all)
+{
     ASSERT_OK(fibril_run(NULL, close_waits, NULL));
 }
 
-TEST(close_waits_for_copied_stacks) {
+TEST(close_waits_for_copied_stacks)
+{
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED, .name = "child"};
     ASSERT_OK(fibril_run(NULL, close_waits, &opts));
 }
 
-static int first_failure(void *arg) {
+static int first_failure(void *arg)
+{
     (void)arg;
     struct fibril_scope *s;
     ASSERT_OK(fibril_scope_open(&s));
@@ -65,11 +73,13 @@ static int first_failure(void *arg) {
     return 0;
 }
 
-TEST(first_failure_cancels_the_others_and_is_returned) {
+TEST(first_failure_cancels_the_others_and_is_returned)
+{
     ASSERT_OK(fibril_run(NULL, first_failure, NULL));
 }
 
-static int deadline_passes(void *arg) {
+static int deadline_passes(void *arg)
+{
     (void)arg;
     struct fibril_scope *s;
     ASSERT_OK(fibril_scope_open(&s));
@@ -79,11 +89,13 @@ static int deadline_passes(void *arg) {
     return 0;
 }
 
-TEST(deadline_cancels_and_still_waits) {
+TEST(deadline_cancels_and_still_waits)
+{
     ASSERT_OK(fibril_run(NULL, deadline_passes, NULL));
 }
 
-static int open_and_close(void *arg) {
+static int open_and_close(void *arg)
+{
     (void)arg;
     struct fibril_scope *s;
     ASSERT_OK(fibril_scope_open(&s));
@@ -93,7 +105,8 @@ static int open_and_close(void *arg) {
     return 0;
 }
 
-static int cancel_closer(void *arg) {
+static int cancel_closer(void *arg)
+{
     (void)arg;
     struct fibril *f;
     ASSERT_OK(fibril_spawn(open_and_close, NULL, NULL, &f));
@@ -103,11 +116,13 @@ static int cancel_closer(void *arg) {
     return fibril_join(f, FIBRIL_FOREVER, NULL);
 }
 
-TEST(cancelled_closer_cancels_the_scope) {
+TEST(cancelled_closer_cancels_the_scope)
+{
     ASSERT_OK(fibril_run(NULL, cancel_closer, NULL));
 }
 
-static int nested(void *arg) {
+static int nested(void *arg)
+{
     struct fibril_scope *s;
     intptr_t depth = (intptr_t)arg;
     ASSERT_OK(fibril_scope_open(&s));
@@ -120,12 +135,14 @@ static int nested(void *arg) {
     return rc;
 }
 
-TEST(scopes_nest) {
+TEST(scopes_nest)
+{
     ASSERT_OK(fibril_run(NULL, nested, (void *)(intptr_t)6));
     ASSERT_EQ(ended, 127);
 }
 
-static int failure_goes_up(void *arg) {
+static int failure_goes_up(void *arg)
+{
     struct fibril_scope *s;
     intptr_t depth = (intptr_t)arg;
     ASSERT_OK(fibril_scope_open(&s));
@@ -135,12 +152,14 @@ static int failure_goes_up(void *arg) {
     return fibril_scope_close(s, FIBRIL_FOREVER);
 }
 
-TEST(failure_goes_up_through_scopes) {
+TEST(failure_goes_up_through_scopes)
+{
     ASSERT_ERR(fibril_run(NULL, failure_goes_up, (void *)(intptr_t)4), -EIO);
     ASSERT_EQ(cancelled, 5);
 }
 
-static int cancel_then_spawn(void *arg) {
+static int cancel_then_spawn(void *arg)
+{
     (void)arg;
     struct fibril_scope *s;
     ASSERT_OK(fibril_scope_open(&s));
@@ -151,11 +170,13 @@ static int cancel_then_spawn(void *arg) {
     return 0;
 }
 
-TEST(fibril_spawned_into_a_cancelled_scope_is_cancelled) {
+TEST(fibril_spawned_into_a_cancelled_scope_is_cancelled)
+{
     ASSERT_OK(fibril_run(NULL, cancel_then_spawn, NULL));
 }
 
-static int misuse(void *arg) {
+static int misuse(void *arg)
+{
     (void)arg;
     struct fibril_scope *s;
     struct fibril_spawn_opts daemon = {.daemon = true};
@@ -164,6 +185,7 @@ static int misuse(void *arg) {
     return fibril_scope_close(s, FIBRIL_FOREVER);
 }
 
-TEST(daemons_are_refused) {
+TEST(daemons_are_refused)
+{
     ASSERT_OK(fibril_run(NULL, misuse, NULL));
 }

@@ -14,7 +14,8 @@
 
 enum { KIB = 1024 };
 
-static int use_stack(void *arg) {
+static int use_stack(void *arg)
+{
     size_t bytes = (uintptr_t)arg;
     volatile char *frame = __builtin_alloca(bytes);
     for (size_t i = 0; i < bytes; i += 512) {
@@ -27,7 +28,8 @@ static int use_stack(void *arg) {
     return 0;
 }
 
-static int sizes(void *arg) {
+static int sizes(void *arg)
+{
     (void)arg;
     static const size_t stacks[] = {32 * KIB, 64 * KIB, 100 * KIB, 1024 * KIB, 8192 * KIB};
     for (size_t i = 0; i < sizeof stacks / sizeof *stacks; i++) {
@@ -39,11 +41,13 @@ static int sizes(void *arg) {
     return 0;
 }
 
-TEST(each_fibril_may_have_a_size_of_its_own) {
+TEST(each_fibril_may_have_a_size_of_its_own)
+{
     ASSERT_OK(fibril_run(NULL, sizes, NULL));
 }
 
-static int copied_sizes(void *arg) {
+static int copied_sizes(void *arg)
+{
     (void)arg;
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
     for (uintptr_t bytes = 16; bytes < 200 * KIB; bytes *= 3) {
@@ -52,7 +56,8 @@ static int copied_sizes(void *arg) {
     return 0;
 }
 
-TEST(copied_stacks_of_any_depth_keep_their_bytes) {
+TEST(copied_stacks_of_any_depth_keep_their_bytes)
+{
     ASSERT_OK(fibril_run(NULL, copied_sizes, NULL));
 }
 
@@ -60,13 +65,15 @@ TEST(copied_stacks_of_any_depth_keep_their_bytes) {
 
 static size_t used;
 
-static int report_use(void *arg) {
+static int report_use(void *arg)
+{
     use_stack(arg);
     used = fibril_stack_used(fibril_current());
     return 0;
 }
 
-static int measured(void *arg) {
+static int measured(void *arg)
+{
     size_t last = 0;
     for (uintptr_t bytes = 512; bytes <= 32 * KIB; bytes *= 2) {
         struct fibril *f;
@@ -84,7 +91,8 @@ static int measured(void *arg) {
     return 0;
 }
 
-TEST(high_water_mark_is_exact_when_measured) {
+TEST(high_water_mark_is_exact_when_measured)
+{
 #if FIBRIL_ASAN
     SKIP("ASan keeps frames elsewhere");
 #endif
@@ -92,7 +100,8 @@ TEST(high_water_mark_is_exact_when_measured) {
     ASSERT_OK(fibril_run(&opts, measured, NULL));
 }
 
-static int pages(void *arg) {
+static int pages(void *arg)
+{
     struct fibril *f;
     ASSERT_OK(fibril_spawn(report_use, (void *)(uintptr_t)(40 * KIB), arg, &f));
     ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
@@ -100,11 +109,13 @@ static int pages(void *arg) {
     return 0;
 }
 
-TEST(high_water_mark_is_known_by_pages_otherwise) {
+TEST(high_water_mark_is_known_by_pages_otherwise)
+{
     ASSERT_OK(fibril_run(NULL, pages, NULL));
 }
 
-static int copied_mark(void *arg) {
+static int copied_mark(void *arg)
+{
     (void)arg;
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
     struct fibril *f;
@@ -115,49 +126,57 @@ static int copied_mark(void *arg) {
     return 0;
 }
 
-TEST(high_water_mark_of_a_copied_stack_is_its_largest_reserve) {
+TEST(high_water_mark_of_a_copied_stack_is_its_largest_reserve)
+{
     ASSERT_OK(fibril_run(NULL, copied_mark, NULL));
 }
 
 /* ---- overflow ---- */
 
-__attribute__((noinline)) static int recurse(int n) {
+__attribute__((noinline)) static int recurse(int n)
+{
     volatile char frame[1024];
     frame[0] = (char)n;
     frame[1] = n ? (char)recurse(n + 1) : 0;
     return frame[0] + frame[1];
 }
 
-static int overflow(void *arg) {
+static int overflow(void *arg)
+{
     (void)arg;
     return recurse(1);
 }
 
-static int spawn_overflow(void *arg) {
+static int spawn_overflow(void *arg)
+{
     struct fibril_spawn_opts opts = *(struct fibril_spawn_opts *)arg;
     opts.name = "greedy";
     return fibril_spawn(overflow, NULL, &opts, NULL);
 }
 
-TEST(overflow_of_an_own_stack_names_the_fibril) {
+TEST(overflow_of_an_own_stack_names_the_fibril)
+{
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_OWN};
     EXPECT_ABORT(fibril_run(NULL, spawn_overflow, &opts), "\"greedy\"");
 }
 
-TEST(overflow_of_a_copied_stack_names_the_fibril) {
+TEST(overflow_of_a_copied_stack_names_the_fibril)
+{
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
     EXPECT_ABORT(fibril_run(NULL, spawn_overflow, &opts), "\"greedy\"");
 }
 
 /* ---- many ---- */
 
-static int sleep_for_ever(void *arg) {
+static int sleep_for_ever(void *arg)
+{
     (void)arg;
     fibril_sleep_until(FIBRIL_FOREVER);
     return 0;
 }
 
-static int hundred_thousand(void *arg) {
+static int hundred_thousand(void *arg)
+{
     int n = test_is_slow() ? 2000 : 100000;
     struct fibril_spawn_opts opts = {.stack = *(enum fibril_stack *)arg, .daemon = true};
     for (int i = 0; i < n; i++) {
@@ -170,17 +189,20 @@ static int hundred_thousand(void *arg) {
     return 0;
 }
 
-TEST_WITHIN(hundred_thousand_guarded_stacks_fit_the_map_count, 120) {
+TEST_WITHIN(hundred_thousand_guarded_stacks_fit_the_map_count, 120)
+{
     enum fibril_stack stack = FIBRIL_STACK_OWN;
     ASSERT_OK(fibril_run(NULL, hundred_thousand, &stack));
 }
 
-TEST_WITHIN(hundred_thousand_copied_stacks, 120) {
+TEST_WITHIN(hundred_thousand_copied_stacks, 120)
+{
     enum fibril_stack stack = FIBRIL_STACK_COPIED;
     ASSERT_OK(fibril_run(NULL, hundred_thousand, &stack));
 }
 
-static int unguarded_overflow(void *arg) {
+static int unguarded_overflow(void *arg)
+{
     int n = 40000; /* past what mprotect can guard */
     (void)arg;
     struct fibril_spawn_opts opts = {.daemon = true, .stack_bytes = 16 * KIB};
@@ -194,7 +216,8 @@ static int unguarded_overflow(void *arg) {
     return 0;
 }
 
-TEST_WITHIN(without_light_guards_stacks_past_the_map_count_are_counted, 120) {
+TEST_WITHIN(without_light_guards_stacks_past_the_map_count_are_counted, 120)
+{
     if (test_is_slow()) {
         SKIP("tens of thousands of mappings under a checker");
     }
@@ -202,7 +225,8 @@ TEST_WITHIN(without_light_guards_stacks_past_the_map_count_are_counted, 120) {
     ASSERT_OK(fibril_run(NULL, unguarded_overflow, NULL));
 }
 
-static int spill_over(void *arg) {
+static int spill_over(void *arg)
+{
     (void)arg;
     volatile char *frame = __builtin_alloca(16 * KIB);
     for (size_t i = 0; i < 16 * KIB; i++) {
@@ -212,13 +236,15 @@ static int spill_over(void *arg) {
     return 0;
 }
 
-static int spill_unguarded(void *arg) {
+static int spill_unguarded(void *arg)
+{
     unguarded_overflow(arg);
     struct fibril_spawn_opts opts = {.stack_bytes = 16 * KIB, .name = "spiller"};
     return fibril_spawn(spill_over, NULL, &opts, NULL);
 }
 
-TEST_WITHIN(overflow_of_an_unguarded_stack_is_found_when_it_parks, 120) {
+TEST_WITHIN(overflow_of_an_unguarded_stack_is_found_when_it_parks, 120)
+{
     if (test_is_slow()) {
         SKIP("tens of thousands of mappings under a checker");
     }
@@ -228,7 +254,8 @@ TEST_WITHIN(overflow_of_an_unguarded_stack_is_found_when_it_parks, 120) {
 
 /* ---- giving back ---- */
 
-static long resident_kib(void) {
+static long resident_kib(void)
+{
     long kib = 0;
     char line[128];
     FILE *f = fopen("/proc/self/status", "re");
@@ -241,12 +268,14 @@ static long resident_kib(void) {
     return kib;
 }
 
-static int touch(void *arg) {
+static int touch(void *arg)
+{
     use_stack((void *)(uintptr_t)(64 * KIB));
     return fibril_sleep_until(*(int64_t *)arg);
 }
 
-static int burst(void *arg) {
+static int burst(void *arg)
+{
     (void)arg;
     int64_t deadline_ns = fibril_after(10000000);
     long before = resident_kib();
@@ -264,7 +293,8 @@ static int burst(void *arg) {
     return 0;
 }
 
-TEST(pages_of_long_unused_stacks_are_given_back) {
+TEST(pages_of_long_unused_stacks_are_given_back)
+{
     if (test_is_slow()) {
         SKIP("the checker's own memory hides ours");
     }

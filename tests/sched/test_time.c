@@ -14,7 +14,8 @@ static const int64_t hour_ns = 3600 * (int64_t)1000000000;
 static int64_t woken[1000];
 static size_t woken_len;
 
-static int sleep_for(void *arg) {
+static int sleep_for(void *arg)
+{
     int64_t deadline_ns = fibril_after((intptr_t)arg);
     ASSERT_OK(fibril_sleep_until(deadline_ns));
     ASSERT_GE(fibril_now(), deadline_ns);
@@ -22,14 +23,16 @@ static int sleep_for(void *arg) {
     return 0;
 }
 
-static int sleepers_main(void *arg) {
+static int sleepers_main(void *arg)
+{
     for (intptr_t i = 0; i < 1000; i++) {
         ASSERT_OK(fibril_spawn(sleep_for, (void *)(i * 7919 % 1000 * MS), arg, NULL));
     }
     return 0;
 }
 
-static void sleepers_wake_in_order(enum fibril_stack stack) {
+static void sleepers_wake_in_order(enum fibril_stack stack)
+{
     struct fibril_opts opts = {.poller = "sim", .seed = 1};
     struct fibril_spawn_opts spawn = {.stack = stack};
     ASSERT_OK(fibril_run(&opts, sleepers_main, &spawn));
@@ -39,15 +42,18 @@ static void sleepers_wake_in_order(enum fibril_stack stack) {
     }
 }
 
-TEST(sleepers_wake_in_order_of_their_deadlines) {
+TEST(sleepers_wake_in_order_of_their_deadlines)
+{
     sleepers_wake_in_order(FIBRIL_STACK_OWN);
 }
 
-TEST(sleepers_on_copied_stacks_wake_in_order) {
+TEST(sleepers_on_copied_stacks_wake_in_order)
+{
     sleepers_wake_in_order(FIBRIL_STACK_COPIED);
 }
 
-static int sleep_hours(void *arg) {
+static int sleep_hours(void *arg)
+{
     (void)arg;
     int64_t before = fibril_now();
     ASSERT_OK(fibril_sleep(100 * hour_ns));
@@ -55,12 +61,14 @@ static int sleep_hours(void *arg) {
     return 0;
 }
 
-TEST(virtual_time_passes_at_once) {
+TEST(virtual_time_passes_at_once)
+{
     struct fibril_opts opts = {.poller = "sim"};
     ASSERT_OK(fibril_run(&opts, sleep_hours, NULL));
 }
 
-static int never_early(void *arg) {
+static int never_early(void *arg)
+{
     (void)arg;
     for (int i = 0; i < 20; i++) {
         int64_t deadline_ns = fibril_after(i * 50000);
@@ -70,11 +78,13 @@ static int never_early(void *arg) {
     return 0;
 }
 
-TEST(real_sleep_is_never_early) {
+TEST(real_sleep_is_never_early)
+{
     ASSERT_OK(fibril_run(NULL, never_early, NULL));
 }
 
-static int past(void *arg) {
+static int past(void *arg)
+{
     (void)arg;
     ASSERT_OK(fibril_sleep_until(0));
     ASSERT_OK(fibril_sleep(-5));
@@ -83,17 +93,20 @@ static int past(void *arg) {
     return 0;
 }
 
-TEST(past_and_far_deadlines_are_fine) {
+TEST(past_and_far_deadlines_are_fine)
+{
     ASSERT_OK(fibril_run(NULL, past, NULL));
 }
 
-static int sleep_and_stop(void *arg) {
+static int sleep_and_stop(void *arg)
+{
     ASSERT_OK(fibril_sleep(5 * MS));
     *(bool *)arg = true;
     return 0;
 }
 
-static int busy_main(void *arg) {
+static int busy_main(void *arg)
+{
     (void)arg;
     bool stop = false;
     ASSERT_OK(fibril_spawn(sleep_and_stop, &stop, NULL, NULL));
@@ -103,17 +116,20 @@ static int busy_main(void *arg) {
     return 0;
 }
 
-TEST(busy_fibrils_do_not_starve_timers) {
+TEST(busy_fibrils_do_not_starve_timers)
+{
     ASSERT_OK(fibril_run(NULL, busy_main, NULL));
 }
 
 enum { MILLION = 1000000 };
 
-static int nap(void *arg) {
+static int nap(void *arg)
+{
     return fibril_sleep_until(*(int64_t *)arg);
 }
 
-static int million_main(void *arg) {
+static int million_main(void *arg)
+{
     (void)arg;
     int n = test_is_slow() ? MILLION / 500 : MILLION;
     struct fibril_spawn_opts opts = {.stack = FIBRIL_STACK_COPIED};
@@ -136,7 +152,8 @@ static int million_main(void *arg) {
     return 0;
 }
 
-TEST_WITHIN(million_timers_at_once, 120) {
+TEST_WITHIN(million_timers_at_once, 120)
+{
     struct fibril_opts opts = {.poller = "sim"};
     ASSERT_OK(fibril_run(&opts, million_main, NULL));
 }
