@@ -23,12 +23,14 @@ enum { PHILOSOPHERS_MAX = 5 };
 
 static struct fibril_mutex *forks[PHILOSOPHERS_MAX];
 static unsigned seats;
+static _Atomic unsigned seated;
 static const char *const names[PHILOSOPHERS_MAX] = {"first", "second", "third", "fourth", "fifth"};
 static const struct fibril_opts returning = {.deadlock = FIBRIL_DEADLOCK_RETURN};
 
 static void forks_new(unsigned n, unsigned flags)
 {
     seats = n;
+    atomic_store(&seated, 0);
     for (unsigned i = 0; i < n; i++) {
         ASSERT_OK(fibril_mutex_new(flags, &forks[i]));
     }
@@ -46,7 +48,10 @@ static int dine(void *arg)
 {
     unsigned i = (unsigned)(uintptr_t)arg;
     ASSERT_OK(fibril_mutex_lock(forks[i], FIBRIL_FOREVER));
-    fibril_sleep(1000000);
+    atomic_fetch_add(&seated, 1);
+    while (atomic_load(&seated) < seats) {
+        fibril_sleep(1000000);
+    }
     int rc = fibril_mutex_lock(forks[(i + 1) % seats], FIBRIL_FOREVER);
     if (rc == 0) {
         fibril_mutex_unlock(forks[(i + 1) % seats]);
