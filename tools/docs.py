@@ -76,7 +76,8 @@ def failing_programs(root, cc, build, scratch):
         with open(source, "w", encoding="utf-8") as out:
             out.write(text)
         done = subprocess.run([*cc.split(), "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror",
-                               f"-I{root}/include", source, "-o", os.path.join(scratch, "program"), os.path.join(build, "src/libfibril.a"),
+                               f"-I{root}/include", source, "-o",
+                               os.path.join(scratch, "program"), os.path.join(build, "src/libfibril.a"),
                                *libraries_of(build)], capture_output=True, text=True, check=False)
         if done.returncode:
             wrong += [f"{where}: {line}" for line in done.stderr.splitlines()[:6]]

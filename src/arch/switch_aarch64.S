@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The switch for aarch64, AAPCS64 (section 6.1.1: x19-x28, x29 and sp belong to the caller; 6.1.2: d8-d15, the low
- * halves). x30 is the return address.
+ * The switch for aarch64, AAPCS64 (section 6.1.1: x19-x28, x29 and sp belong to the caller; 6.1.2:
+ * d8-d15, the low halves). x30 is the return address.
  *
  * A saved state, from sp upwards: x19..x28, x29, x30, d8..d15, fpcr, one word unused: 176 bytes.
  */
@@ -68,7 +68,8 @@ fibril__arch_switch:                /* x0 = where to store sp, x1 = the sp to co
     .hidden fibril__arch_switch_via
     .type fibril__arch_switch_via, %function
     .p2align 4
-fibril__arch_switch_via:            /* x0 = where to store sp, x1 = top of the stack in between, x2 = fn, x3 = arg */
+/* x0 = where to store sp, x1 = top of the stack in between, x2 = fn, x3 = arg */
+fibril__arch_switch_via:
     .cfi_startproc
     save_state
     mov x9, sp

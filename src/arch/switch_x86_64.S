@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The switch for x86-64, System V ABI (section 3.2.1: rbx, rbp, r12-r15 and the stack pointer belong to the
- * caller; so do the control bits of MXCSR and the x87 control word, see switch.h). Built with
- * -fcf-protection=none: there is no shadow stack to switch.
+ * The switch for x86-64, System V ABI (section 3.2.1: rbx, rbp, r12-r15 and the stack pointer
+ * belong to the caller; so do the control bits of MXCSR and the x87 control word, see switch.h).
+ * Built with -fcf-protection=none: there is no shadow stack to switch.
  *
- * A saved state is, at sp, the address to continue at; what lies above is that code's own business. So states made
- * here, by the inline switch of switch_x86_64.h and by fibril__arch_make continue each other.
+ * A saved state is, at sp, the address to continue at; what lies above is that code's own
+ * business. So states made here, by the inline switch of switch_x86_64.h and by fibril__arch_make
+ * continue each other.
  */
 #ifdef FIBRIL_SWITCH_FPU
 #define FPU_BYTES 8
@@ -82,7 +83,8 @@ fibril__arch_switch:                /* rdi = where to store sp, rsi = the sp to 
     .hidden fibril__arch_switch_via
     .type fibril__arch_switch_via, @function
     .p2align 4
-fibril__arch_switch_via:            /* rdi = where to store sp, rsi = top of the stack in between, rdx = fn, rcx = arg */
+/* rdi = where to store sp, rsi = top of the stack in between, rdx = fn, rcx = arg */
+fibril__arch_switch_via:
     .cfi_startproc
     save_state
     movq %rsi, %rsp                 /* 16-byte aligned, as a call needs it */
@@ -95,7 +97,8 @@ fibril__arch_switch_via:            /* rdi = where to store sp, rsi = top of the
 
     .type start, @function
     .p2align 4
-start:                              /* on the stack, from fibril__arch_make: the context, and a word unused */
+/* on the stack, from fibril__arch_make: the context, and a word unused */
+start:
     .cfi_startproc
     .cfi_undefined rip              /* unwinders end here */
     movq (%rsp), %rdi
@@ -122,9 +125,10 @@ fibril__arch_make:                  /* rdi = top, rsi = context */
     .cfi_endproc
     .size fibril__arch_make, . - fibril__arch_make
 
-/* What a visit continues at: the stack is that of a stopped context, its saved state lies just above, and the word on
- * top of that state is where it stopped: a return address. An unwinder that comes here finds a call from there. The frame pointer
- * of a state of the inline kind is its second word; in the other kind the CFI there knows better. */
+/* What a visit continues at: the stack is that of a stopped context, its saved state lies just
+ * above, and the word on top of that state is where it stopped: a return address. An unwinder
+ * that comes here finds a call from there. The frame pointer of a state of the inline kind is its
+ * second word; in the other kind the CFI there knows better. */
     .type visitor, @function
     .p2align 4
 visitor:

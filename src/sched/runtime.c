@@ -97,8 +97,10 @@ const char *fibril_loop_poller(const struct fibril_loop *loop)
     return loop->poller->ops->name;
 }
 
-/* Records of other loops are read while those may run: whoever needs more than a guess sees to it that they do not. */
-__attribute__((no_sanitize_thread)) void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg)
+/* Records of other loops are read while those may run: whoever needs more than a guess sees to it
+ * that they do not. */
+__attribute__((no_sanitize_thread)) void fibril__each(void (*fn)(struct fibril *f, void *arg),
+                                                      void *arg)
 {
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
         struct fibril_loop *loop = atomic_load(&loops[i]);
