@@ -64,17 +64,18 @@
     pop_reg r12
     pop_reg rbx
     pop_reg rbp
-    retq                            /* both sides were called, mostly from one place: well predicted */
+    retq                            /* called mostly from one place: well predicted */
 .endm
 
     .globl fibril__arch_switch
     .hidden fibril__arch_switch
     .type fibril__arch_switch, @function
     .p2align 4
-fibril__arch_switch:                /* rdi = where to store sp, rsi = the sp to continue at */
+/* rdi = where to store sp, rsi = the sp to continue at */
+fibril__arch_switch:
     .cfi_startproc
     save_state
-    movq %rsi, %rsp                 /* whoever continues here finds the layout that the CFI describes */
+    movq %rsi, %rsp                 /* who continues here has the layout of the CFI */
     load_state
     .cfi_endproc
     .size fibril__arch_switch, . - fibril__arch_switch
