@@ -5,6 +5,7 @@ A bench yields one measurement at a time; run.py alternates between its programs
 of {"case", "metric", "value"}. All values are costs: less is better.
 """
 import os
+import sys
 import urllib.request
 
 from programs import CORES, LOAD_CORE, Server, h2o, make_site, nginx, run_for_rows, wrk
@@ -43,13 +44,23 @@ class Context:
         make_site(scratch)
 
 
+def fitting(counts):
+    """The counts of threads that the machine has memory for: the largest peer takes 9,000 bytes of each."""
+    with open("/proc/meminfo") as f:
+        available = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+    fit = [n for n in counts if not n or n * 10000 < available]
+    if len(fit) < len(counts):
+        print("(not enough memory for more than %d threads)" % fit[-1], file=sys.stderr)
+    return fit
+
+
 # ---- micro -------------------------------------------------------------------------------------------
 
 def peer_micro(who, bench, counts=(None,), quick=(None,)):
     def measure(ctx):
         argv = ctx.builder.peer_argv(PEERS[who])
         rows = []
-        for n in quick if ctx.quick else counts:
+        for n in fitting(quick if ctx.quick else counts):
             rows += run_for_rows(argv + [bench] + ([str(n)] if n else []))
         return rows
     return measure
@@ -59,7 +70,7 @@ def own_micro(bench, stack, counts=(None,), quick=(None,), more=(), core=None):
     def measure(ctx):
         exe = ctx.builder.own("micro")
         rows = []
-        for n in quick if ctx.quick else counts:
+        for n in fitting(quick if ctx.quick else counts):
             argv = [exe, bench] + ([str(n)] if n else []) + ["--stack", stack, *more]
             rows += run_for_rows(argv, core) if core else run_for_rows(argv)
         return rows

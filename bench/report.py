@@ -79,8 +79,10 @@ def bars(bench, case, rows, said):
         verdict = [met for _, met in said.get((case, who), [])]
         if verdict:
             tone = "bad" if False in verdict else "good" if all(verdict) else "dim"
-            text = "; ".join(t for t, _ in said[case, who])
-            out.append(label(WIDTH - 2, y + 14, text, "end", 'class="%s"' % tone))
+            texts = [t for t, _ in said[case, who]]
+            size, first = (13, 14) if len(texts) == 1 else (10.5, 8)
+            out += [label(WIDTH - 2, y + first + 12 * i, t, "end", 'class="%s" style="font-size:%spx"' % (tone, size))
+                    for i, t in enumerate(texts)]
         y += 26
     return '<h3>%s</h3><svg viewBox="0 0 %d %d" role="img">%s</svg>' % (esc(case), WIDTH, y + 2, "".join(out))
 

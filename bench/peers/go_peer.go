@@ -147,18 +147,22 @@ func benchSleepers(n int64) {
 	row(strconv.FormatInt(n, 10), "ns", float64(cpuNs()-start)/float64(n*sleepRounds))
 }
 
-// n goroutines that all yield, `turns` turns in all.
+// n goroutines that all yield, `turns` turns in all. They wait at a gate until all of them are made: main is
+// pre-empted while it makes them, and would have to wait for a turn of all the others each time.
 func benchGrowth(n, turns int64) {
 	var done int64
+	gate := make(chan int)
 	stop := false
 	for i := int64(0); i < n; i++ {
 		go func() {
+			<-gate
 			for !stop {
 				runtime.Gosched()
 				done++
 			}
 		}()
 	}
+	close(gate)
 	runtime.Gosched()
 	runtime.GC()
 	done = 0
