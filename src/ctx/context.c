@@ -337,6 +337,15 @@ NO_ASAN void fibril__context_switch_last_hooked(struct fibril__machine *m,
 }
 #endif
 
+void fibril__context_expose(void *low, const void *high)
+{
+#ifdef FIBRIL_HAVE_VALGRIND
+    (void)VALGRIND_MAKE_MEM_DEFINED(low, (const char *)high - (char *)low);
+#else
+    (void)low, (void)high;
+#endif
+}
+
 /* ---- visiting ---- */
 
 #if defined(FIBRIL_ARCH_HAS_VISIT) && !FIBRIL_ASAN && !FIBRIL_TSAN

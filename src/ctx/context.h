@@ -123,6 +123,10 @@ void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__conte
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
                            struct fibril__context *c, void (*fn)(void *arg), void *arg);
 
+/* Tells memcheck that [low, high), which lies below stack pointers, is about to be read and written
+ * on purpose. */
+void fibril__context_expose(void *low, const void *high);
+
 /* Where the byte at p of the stack of c, which is not running, is now. */
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
 

@@ -28,6 +28,7 @@ static void painted_part(const struct fibril *f, uint64_t **ret_low, uint64_t **
     size_t touched = fibril__slot_touched(slot + sysconf(_SC_PAGESIZE), page_top);
     *ret_low = (uint64_t *)(void *)(page_top - touched);
     *ret_high = (uint64_t *)(uintptr_t)f;
+    fibril__context_expose(*ret_low, *ret_high);
 #ifdef FIBRIL_HAVE_VALGRIND
     /* Below the stack pointer nobody has any business, memcheck thinks. */
     (void)VALGRIND_MAKE_MEM_DEFINED(*ret_low, touched);
