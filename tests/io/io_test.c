@@ -8,10 +8,6 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef FIBRIL_HAVE_VALGRIND
-#include <valgrind/valgrind.h>
-#endif
-#include <stdlib.h>
 
 static enum fibril_stack policy;
 
@@ -32,23 +28,8 @@ static int run_main(void *arg)
     return 0;
 }
 
-/* valgrind 3.19 runs one OS thread at a time, and does not know that io_uring_enter blocks: a
- * second thread never gets its turn. */
-static bool threads_would_hang(void)
-{
-#ifdef FIBRIL_HAVE_VALGRIND
-    const char *poller = getenv("FIBRIL_POLLER");
-    return RUNNING_ON_VALGRIND && poller && strcmp(poller, "uring") == 0;
-#else
-    return false;
-#endif
-}
-
 void io_run(fibril_fn *fn, enum fibril_stack stack)
 {
-    if (threads_would_hang()) {
-        SKIP("valgrind cannot run threads beside io_uring_enter");
-    }
     struct start start = {fn};
     io_policy(stack);
     int rc = fibril_run(NULL, run_main, &start);
