@@ -213,6 +213,6 @@ def all_benches():
               {w: slow(w) for w in ("fibril-uring", "fibril-epoll", "go")}, SLOW_TARGETS),
         micro("growth", "one turn among N threads that all yield", "boost.fiber", sched, [], counts=GROWTH,
               quick=(1000, 10000, 100000), chart="lines"),
-        Bench("loops", "wall time of one yield, 1,000 fibrils a loop, one OS thread a loop", "fibril-own",
+        Bench("loops", "one yield, over all loops: 1,000 fibrils on each, one OS thread a loop", "fibril-own",
               {"fibril-own": own_micro("loops", "own", (1, 2), (1, 2), core=CORES)}, []),
     ]
