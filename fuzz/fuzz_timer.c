@@ -81,9 +81,11 @@ static void check(const struct model *m)
     REQUIRE(fibril__heap_min(&m->heap) == (m->len ? m->keys[m->sorted[0]] : INT64_MAX));
     for (size_t i = 0; i < m->len; i++) {
         const struct fibril__heap_node *n = &m->nodes[m->sorted[i]];
-        REQUIRE(n->index < m->heap.len);
-        REQUIRE(m->heap.entries[n->index].node == n);
-        REQUIRE(m->heap.entries[n->index].key == m->keys[m->sorted[i]]);
+        REQUIRE(n->index < m->heap.numbers);
+        REQUIRE(m->heap.nodes[n->index] == n);
+        const struct fibril__heap_entry *e = &m->heap.entries[m->heap.places[n->index]];
+        REQUIRE(e->number == n->index);
+        REQUIRE(e->key == m->keys[m->sorted[i]]);
     }
 }
 

@@ -6,37 +6,87 @@
 #include "base/assert.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 
-enum { ARITY = 4, CAP_MIN = 64 };
+enum { ARITY = 4, CAP_MIN = 64, LINE = 64 };
 
 void fibril__heap_fini(struct fibril__heap *h)
 {
-    fibril__free(h->entries);
+    fibril__free(h->memory);
+    fibril__free(h->places);
+    fibril__free(h->nodes);
     *h = (struct fibril__heap){0};
 }
 
-int fibril__heap_reserve(struct fibril__heap *h)
+/* Moves the entries to memory in which entries[1] begins a cache line. */
+static bool grow_entries(struct fibril__heap *h, uint32_t cap)
 {
-    if (LIKELY(h->len < h->cap)) {
+    char *memory = fibril__alloc(cap * sizeof(*h->entries) + 2 * LINE);
+    if (!memory) {
+        return false;
+    }
+    uintptr_t line = ((uintptr_t)memory + sizeof(*h->entries) + LINE - 1) & ~(uintptr_t)(LINE - 1);
+    struct fibril__heap_entry *entries = (struct fibril__heap_entry *)line - 1;
+    if (h->len > 0) {
+        memcpy(entries, h->entries, h->len * sizeof(*entries));
+    }
+    fibril__free(h->memory);
+    h->memory = memory;
+    h->entries = entries;
+    return true;
+}
+
+static bool grow(struct fibril__heap *h, uint32_t cap)
+{
+    uint32_t *places = fibril__realloc(h->places, cap * sizeof(*places));
+    if (!places) {
+        return false;
+    }
+    h->places = places;
+    struct fibril__heap_node **nodes = fibril__realloc(h->nodes, cap * sizeof(*nodes));
+    if (!nodes) {
+        return false;
+    }
+    h->nodes = nodes;
+    return grow_entries(h, cap);
+}
+
+int fibril__heap_room(struct fibril__heap *h, uint64_t wanted)
+{
+    uint64_t cap = h->cap ? h->cap : CAP_MIN;
+    while (cap < wanted) {
+        cap *= 2;
+    }
+    if (cap == h->cap) {
         return 0;
     }
-    if (h->cap > UINT32_MAX / 2) {
+    if (cap > UINT32_MAX || !grow(h, (uint32_t)cap)) {
         return -ENOMEM;
     }
-    uint32_t cap = h->cap ? h->cap * 2 : CAP_MIN;
-    void *p = fibril__realloc(h->entries, cap * sizeof *h->entries);
-    if (!p) {
-        return -ENOMEM;
-    }
-    h->entries = p;
-    h->cap = cap;
+    h->cap = (uint32_t)cap;
     return 0;
+}
+
+/* There are at most as many numbers as there have ever been entries at once. */
+static uint32_t take_number(struct fibril__heap *h, struct fibril__heap_node *n)
+{
+    uint32_t number = h->numbers;
+    if (h->len < h->numbers) {
+        number = h->free_number;
+        h->free_number = h->places[number];
+    } else {
+        h->numbers++;
+    }
+    h->nodes[number] = n;
+    n->index = number;
+    return number;
 }
 
 static inline void place(struct fibril__heap *h, uint32_t i, struct fibril__heap_entry e)
 {
     h->entries[i] = e;
-    e.node->index = i;
+    h->places[e.number] = i;
 }
 
 /* Both sifts carry the entry in a hole and write it once. */
@@ -86,17 +136,17 @@ void fibril__heap_insert(struct fibril__heap *h, struct fibril__heap_node *n, in
 {
     FIBRIL_ASSERT(h->len < h->cap);
     FIBRIL_CHECK(n->index == FIBRIL__HEAP_OUT);
-    sift_up(h, h->len++, (struct fibril__heap_entry){key, n});
+    uint32_t number = take_number(h, n);
+    sift_up(h, h->len++, (struct fibril__heap_entry){key, number});
 }
 
-void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n)
+/* Takes the entry at i out and fills its place with the last one. */
+static void take_out(struct fibril__heap *h, uint32_t i)
 {
-    uint32_t i = n->index;
-    if (i == FIBRIL__HEAP_OUT) {
-        return;
-    }
-    FIBRIL_ASSERT(i < h->len && h->entries[i].node == n);
-    n->index = FIBRIL__HEAP_OUT;
+    uint32_t number = h->entries[i].number;
+    h->nodes[number]->index = FIBRIL__HEAP_OUT;
+    h->places[number] = h->free_number;
+    h->free_number = number;
     struct fibril__heap_entry last = h->entries[--h->len];
     if (i == h->len) {
         return;
@@ -108,9 +158,18 @@ void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n)
     }
 }
 
+void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n)
+{
+    if (n->index == FIBRIL__HEAP_OUT) {
+        return;
+    }
+    FIBRIL_ASSERT(n->index < h->numbers && h->nodes[n->index] == n);
+    take_out(h, h->places[n->index]);
+}
+
 struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h)
 {
-    struct fibril__heap_node *n = h->entries[0].node;
-    fibril__heap_remove(h, n);
+    struct fibril__heap_node *n = h->nodes[h->entries[0].number];
+    take_out(h, 0);
     return n;
 }

@@ -58,32 +58,11 @@ void fibril__sim_note(struct fibril__sim *s, unsigned kind, int fd, int64_t len)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-static int grow(struct fibril__heap *h, uint64_t wanted)
-{
-    if (wanted <= h->cap) {
-        return 0;
-    }
-    uint64_t cap = h->cap ? h->cap : 64;
-    while (cap < wanted) {
-        cap *= 2;
-    }
-    if (cap > UINT32_MAX) {
-        return -ENOMEM;
-    }
-    void *entries = fibril__realloc(h->entries, cap * sizeof *h->entries);
-    if (!entries) {
-        return -ENOMEM;
-    }
-    h->entries = entries;
-    h->cap = (uint32_t)cap;
-    return 0;
-}
-
 int fibril__sim_promise(struct fibril__sim *s, int n)
 {
     int64_t wanted = (int64_t)s->promised + n;
     /* Those in the heap now that lie in sockets are counted twice: too much room does no harm. */
-    int rc = n > 0 ? grow(&s->events, (uint64_t)wanted + s->events.len) : 0;
+    int rc = n > 0 ? fibril__heap_room(&s->events, (uint64_t)wanted + s->events.len) : 0;
     if (rc == 0) {
         s->promised = (uint32_t)wanted;
     }
@@ -92,7 +71,7 @@ int fibril__sim_promise(struct fibril__sim *s, int n)
 
 struct fibril__sim_event *fibril__sim_event_new(struct fibril__sim *s, unsigned kind)
 {
-    if (grow(&s->events, (uint64_t)s->promised + s->events.len + 1) < 0) {
+    if (fibril__heap_room(&s->events, (uint64_t)s->promised + s->events.len + 1) < 0) {
         return NULL;
     }
     struct fibril__sim_event *e = fibril__alloc_zero(sizeof *e);

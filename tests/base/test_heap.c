@@ -51,9 +51,12 @@ static void check_places(const struct model *m)
     for (int i = 0; i < NODES; i++) {
         if (m->in[i]) {
             count++;
-            ASSERT_LT(m->nodes[i].index, m->heap.len);
-            ASSERT_EQ(m->heap.entries[m->nodes[i].index].node, &m->nodes[i]);
-            ASSERT_EQ(m->heap.entries[m->nodes[i].index].key, m->keys[i]);
+            uint32_t number = m->nodes[i].index;
+            ASSERT_LT(number, m->heap.numbers);
+            ASSERT_EQ(m->heap.nodes[number], &m->nodes[i]);
+            ASSERT_LT(m->heap.places[number], m->heap.len);
+            ASSERT_EQ(m->heap.entries[m->heap.places[number]].number, number);
+            ASSERT_EQ(m->heap.entries[m->heap.places[number]].key, m->keys[i]);
         } else {
             ASSERT_EQ(m->nodes[i].index, FIBRIL__HEAP_OUT);
         }
