@@ -279,6 +279,9 @@ static bool ended_within(pid_t pid, double seconds)
 
 _Noreturn static void child(const struct test_case *test, const sigset_t *signals)
 {
+    /* A shell starts what it runs in the background with these ignored. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);
     sigprocmask(SIG_SETMASK, signals, NULL);
