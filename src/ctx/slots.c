@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,16 +79,30 @@ static uint64_t max_map_count(void)
     return n;
 }
 
+/* Emulators take advice that they do not know for done. The kernel refuses to read a guarded page.
+ */
+static bool guard_holds(const char *page)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+        return true; /* no descriptors left to ask with */
+    }
+    bool holds = write(ends[1], page, 1) < 0;
+    close(ends[0]);
+    close(ends[1]);
+    return holds;
+}
+
 static void choose_guard_way(char *page)
 {
     if (getenv("FIBRIL_GUARD_MPROTECT") == NULL &&
-        madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
+        madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0 && guard_holds(page)) {
         guard_way = GUARD_MADVISE;
         return;
     }
     guard_way = GUARD_MPROTECT;
-    guards_left = max_map_count() / MAP_COUNT_SHARE / 2; /* each guard splits one mapping into three
-                                                          */
+    /* Each guard splits one mapping into three. */
+    guards_left = max_map_count() / MAP_COUNT_SHARE / 2;
 }
 
 static bool guard(char *page)
