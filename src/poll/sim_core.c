@@ -205,7 +205,7 @@ static void end_cancelled(struct fibril__sim *s, struct fibril__list *l)
     struct fibril__link *n = l->head.next;
     while (n != &l->head) {
         struct fibril__op *op = CONTAINER_OF(n, struct fibril__op, link);
-        n = n->next;
+        n = n->next; /* NOLINT(clang-analyzer-core.NullDereference): a list is a ring */
         if (op->poller_state == FIBRIL__SIM_CANCELLED) {
             fibril__sim_end(s, op, -ECANCELED);
         }
