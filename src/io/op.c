@@ -44,7 +44,7 @@ static void done(struct fibril__op *op)
 
 #define KIND(text)                                                                                 \
     {                                                                                              \
-        .name = (text), .reason = FIBRIL__BY_IO, .abort = abort_io, .fd = fd_of                      \
+        .name = (text), .reason = FIBRIL__BY_IO, .abort = abort_io, .fd = fd_of                    \
     }
 
 static const struct fibril__wait_kind kinds[] = {
