@@ -356,7 +356,7 @@ static struct visit {
     void (*fn)(void *arg);
     void *arg;
     struct fibril__machine *machine;
-    struct fibril__context *self, *visited;
+    struct fibril__context *self;
 } visit;
 static pthread_mutex_t visit_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -395,7 +395,7 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
         return false;
     }
     pthread_mutex_lock(&visit_lock);
-    visit = (struct visit){fn, arg, m, self, c};
+    visit = (struct visit){fn, arg, m, self};
     if (fibril__context_in_place(m, c)) {
         fibril__arch_switch_inline(&self->sp, fibril__arch_visit(c->sp));
     } else {

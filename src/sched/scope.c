@@ -35,11 +35,6 @@ int fibril_scope_open(struct fibril_scope **ret_scope)
     return 0;
 }
 
-struct member {
-    struct fibril__extra *extra;
-    struct fibril *f;
-};
-
 int fibril_scope_spawn(struct fibril_scope *s, fibril_fn *fn, void *arg,
                        const struct fibril_spawn_opts *opts)
 {
