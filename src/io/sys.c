@@ -6,7 +6,6 @@
  */
 #include "io/sys.h"
 
-#include "poll/attempt.h"
 #include "sched/current.h"
 
 #include <errno.h>
@@ -105,8 +104,8 @@ bool fibril__sys_is_nonblocking(int fd)
 
 int64_t fibril__sys_attempt(struct fibril__op *op)
 {
-    struct fibril__fd_record r = {.kind = FIBRIL__KIND_UNKNOWN};
-    return fibril__attempt(&r, op);
+    struct fibril__poller *p = fibril__loop->poller;
+    return p->ops->attempt(p, op);
 }
 
 /* ---- SIGPIPE --------------------------------------------------------------------------------- */

@@ -10,6 +10,8 @@
 #include "poll/fd_table.h"
 #include "poll/poll.h"
 
+#include <poll.h>
+
 static inline bool fibril__op_writes(const struct fibril__op *op)
 {
     return op->kind == FIBRIL__OP_SEND || op->kind == FIBRIL__OP_SENDMSG ||
@@ -27,6 +29,13 @@ static inline bool fibril__op_counts_bytes(const struct fibril__op *op)
 static inline bool fibril__op_is_empty(const struct fibril__op *op)
 {
     return op->len == 0 && fibril__op_counts_bytes(op);
+}
+
+/* Whether op is a poll for what only arriving bytes, or their end, can bring. */
+static inline bool fibril__op_awaits_bytes(const struct fibril__op *op)
+{
+    return op->kind == FIBRIL__OP_POLL && (op->events & POLLIN) &&
+           !(op->events & ~(POLLIN | POLLRDHUP));
 }
 
 /* Whether the result of a byte transfer shows that the next one would block. */

@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 
 enum fibril__op_kind {
-    FIBRIL__OP_POLL,  /* fd, events: until ready; result = poll(2) revents */
+    FIBRIL__OP_POLL,  /* fd, events: until ready; result = poll(2) revents, a hint like any */
     FIBRIL__OP_READ,  /* fd, buf, len: a pipe, terminal or other pollable non-socket */
     FIBRIL__OP_WRITE, /* fd, buf, len */
     FIBRIL__OP_READV, /* fd, buf = iovec array, len = count: any pollable descriptor */
@@ -89,6 +89,11 @@ struct fibril__poll_ops {
     /* Starts op. Returns 1 if it was over at once (result is set, done will not be called), 0 if
      * done will be called. Any failure is a result: this call itself cannot fail. */
     int (*start)(struct fibril__poller *p, struct fibril__op *op);
+
+    /* Makes op's system call once, without waiting and before those that wait, and learns from it.
+     * Returns what it came to, -EAGAIN if it would block. op is none of CONNECT, FORGET and those
+     * on files. NULL in sim. */
+    int64_t (*attempt)(struct fibril__poller *p, struct fibril__op *op);
 
     /* Ends op early. Returns 1 if it is over now (result is -ECANCELED, done will not be called), 0
      * if done will be called, with -ECANCELED or with what happened first. */

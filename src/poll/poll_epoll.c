@@ -75,9 +75,18 @@ static int64_t attempt(struct fibril__fd_record *r, struct fibril__op *op)
     int64_t result =
         op->poller_state == CONNECTING ? fibril__attempt_connected(op->fd) : fibril__attempt(r, op);
     if (result == -EAGAIN || fibril__attempt_was_short(r, op, result)) {
-        r->flags &= (uint8_t)~blocked_side(op);
+        unsigned side = blocked_side(op);
+        r->flags &= (uint8_t)~side;
+        r->flags |= side == FIBRIL__FD_READABLE ? FIBRIL__FD_DRAINED : 0;
     }
     return result;
+}
+
+static int64_t epoll_attempt(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct fibril__fd_record nobody = {.kind = FIBRIL__KIND_UNKNOWN};
+    struct fibril__fd_record *r = fibril__fd_table_get(&self_of(base)->table, op->fd);
+    return attempt(r ? r : &nobody, op);
 }
 
 /* ---- waiting for edges --------------------------------------------------------------------------
@@ -104,7 +113,8 @@ static int enter_epoll(struct epoll_poller *p, struct fibril__fd_record *r, stru
         return 0;
     }
     if (r->kind == FIBRIL__KIND_UNKNOWN) {
-        if (op->kind == FIBRIL__OP_POLL) {
+        /* What was drained without being looked at is a socket. */
+        if (op->kind == FIBRIL__OP_POLL && !(r->flags & FIBRIL__FD_DRAINED)) {
             int rc = fibril__fd_classify(r, op->fd);
             if (rc < 0) {
                 return rc;
@@ -217,18 +227,19 @@ static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
 /* ---- starting and ending ------------------------------------------------------------------------
  */
 
-/* Whether an edge is owed for everything that op waits for, so that it surely is not ready now. */
+/* Whether all that op waits for was used up by a receive: there is no need to ask, an edge is owed,
+ * or will be when the descriptor is registered. */
 static bool awaits_reading(const struct fibril__fd_record *r, const struct fibril__op *op)
 {
-    unsigned told = FIBRIL__FD_REGISTERED | FIBRIL__FD_READABLE | FIBRIL__FD_ENDING;
-    return (r->flags & told) == FIBRIL__FD_REGISTERED && (op->events & POLLIN) &&
-           !(op->events & ~(POLLIN | POLLRDHUP));
+    unsigned drained = r->flags & (FIBRIL__FD_REGISTERED | FIBRIL__FD_DRAINED);
+    return drained && !(r->flags & (FIBRIL__FD_READABLE | FIBRIL__FD_ENDING)) &&
+           fibril__op_awaits_bytes(op);
 }
 
 static int start_poll(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
     if (awaits_reading(r, op)) {
-        return queue(p, &r->watchers, op);
+        return wait_for_edge(p, r, &r->watchers, op);
     }
     int result = fibril__attempt_poll(op->fd, op->events);
     return result ? fibril__op_over(op, result) : wait_for_edge(p, r, &r->watchers, op);
@@ -445,6 +456,7 @@ const struct fibril__poll_ops fibril__poll_epoll = {
     .open = epoll_open,
     .close = epoll_close,
     .start = epoll_start,
+    .attempt = epoll_attempt,
     .cancel = epoll_cancel,
     .wait = epoll_poller_wait,
     .wake = epoll_wake,

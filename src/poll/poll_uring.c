@@ -141,6 +141,16 @@ static void learn(struct fibril__fd_record *r, const struct fibril__op *op, int6
     }
 }
 
+static int64_t uring_attempt(struct fibril__poller *base, struct fibril__op *op)
+{
+    struct fibril__fd_record nobody = {.kind = FIBRIL__KIND_UNKNOWN};
+    struct fibril__fd_record *r = fibril__fd_table_get(&self_of(base)->table, op->fd);
+    r = r ? r : &nobody;
+    int64_t result = fibril__attempt(r, op);
+    learn(r, op, result);
+    return result;
+}
+
 /* Puts op into the ring. Returns 0, or -EAGAIN if the kernel takes nothing. */
 static int ring(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op,
                 enum state state)
@@ -336,6 +346,36 @@ static void complete(struct uring_poller *p, struct fibril__op *op, const struct
     }
 }
 
+/* What the lasting poll's word comes to for a watcher, -EAGAIN if it goes on waiting. When a reader
+ * was there before it, nothing may be left. */
+static int64_t outcome_of_edge(const struct fibril__op *op, int32_t res, bool moved)
+{
+    if (UNLIKELY(moved && res >= 0)) {
+        res = fibril__attempt_poll(op->fd, op->events);
+    }
+    return res == -EINTR ? -EAGAIN : fibril__uring_poll_result(op, res);
+}
+
+static void run_watchers(struct uring_poller *p, struct fibril__fd_record *r, int32_t res,
+                         bool moved)
+{
+    struct fibril__link *link = r->watchers.head.next;
+    while (link != &r->watchers.head) {
+        struct fibril__op *op = fibril__op_of(link);
+        link = link->next;
+        if (state_of(op) != AWAITING) {
+            continue;
+        }
+        int64_t result = outcome_of_edge(op, res, moved);
+        if (result == -EAGAIN && !has(r, FIBRIL__FD_ARMED)) {
+            result = arm(p, r, op->fd) < 0 ? -ENOMEM : -EAGAIN;
+        }
+        if (result != -EAGAIN) {
+            finish(p, op, result);
+        }
+    }
+}
+
 /* The lasting poll of a descriptor speaks: readers are begun again, and the poll too if it has
  * ended but is wanted. */
 static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *cqe)
@@ -359,7 +399,9 @@ static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *c
             r->flags |= FIBRIL__FD_ENDING;
         }
     }
+    bool moved = !fibril__list_empty(&r->readers);
     begin_next(p, r, &r->readers);
+    run_watchers(p, r, cqe->res, moved);
 }
 
 static void on_completion(struct uring_poller *p, const struct io_uring_cqe *cqe)
@@ -478,6 +520,30 @@ static int start_free(struct uring_poller *p, struct fibril__fd_record *r, struc
     return 0;
 }
 
+/* A poll for bytes by one who receives them directly waits for an edge as his reads do. The first
+ * few go into the ring by themselves, and so do those that may find bytes left there. */
+static bool awaits_edge(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (!fibril__op_awaits_bytes(op) || !has(r, FIBRIL__FD_DRAINED) ||
+        has(r, FIBRIL__FD_READABLE) || has(r, FIBRIL__FD_ENDING)) {
+        return false;
+    }
+    if (!has(r, FIBRIL__FD_ARMED) && r->reads < READS_BEFORE_ARMING) {
+        r->reads++;
+        return false;
+    }
+    return has(r, FIBRIL__FD_ARMED) || arm(p, r, op->fd) == 0;
+}
+
+static int start_poll(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
+{
+    if (!awaits_edge(p, r, op)) {
+        return start_free(p, r, op);
+    }
+    set_state(op, AWAITING);
+    return enlist(p, r, op);
+}
+
 static int uring_start(struct fibril__poller *base, struct fibril__op *op)
 {
     struct uring_poller *p = self_of(base);
@@ -496,6 +562,9 @@ static int uring_start(struct fibril__poller *base, struct fibril__op *op)
     }
     if (UNLIKELY(r->forgetting)) {
         return fibril__op_over(op, -EBADF);
+    }
+    if (op->kind == FIBRIL__OP_POLL) {
+        return start_poll(p, r, op);
     }
     return is_ordered(op) ? start_ordered(p, r, op) : start_free(p, r, op);
 }
@@ -646,6 +715,7 @@ const struct fibril__poll_ops fibril__poll_uring = {
     .open = uring_open,
     .close = uring_close,
     .start = uring_start,
+    .attempt = uring_attempt,
     .cancel = uring_cancel,
     .wait = uring_wait,
     .wake = uring_wake,

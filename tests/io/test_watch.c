@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct seen {
@@ -132,6 +133,82 @@ IO_TEST(a_stopped_watch_is_not_called)
     ASSERT_EQ(s.calls, calls);
     fibril_close(q[0]);
     fibril_close(q[1]);
+    return 0;
+}
+
+/* What a server does with each connection: try to receive, watch, receive what came. From the
+ * second or fourth turn on no poller asks the kernel before it waits. */
+static void watch_drained(int q[2], bool odd)
+{
+    struct seen s = {.calls = 0};
+    char buf[16];
+    for (int turn = 1; turn <= 8; turn++) {
+        ssize_t n = fibril_recv(q[0], buf, sizeof(buf), MSG_DONTWAIT, FIBRIL_FOREVER);
+        ASSERT_ERR(n, -EAGAIN);
+        if (odd && turn % 2) { /* comes before the watch, after the try */
+            ASSERT_EQ(write(q[1], "ab", 2), 2);
+        }
+        ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN | POLLRDHUP, io_in(10000), note));
+        if (!(odd && turn % 2)) {
+            ASSERT_OK(fibril_sleep(300000));
+            ASSERT_EQ(s.calls, turn - 1);
+            ASSERT_EQ(write(q[1], "ab", 2), 2);
+        }
+        until_called(&s, turn);
+        ASSERT_EQ(s.result & POLLIN, POLLIN);
+        ASSERT_EQ(fibril_recv(q[0], buf, 1, MSG_DONTWAIT, FIBRIL_FOREVER), 1);
+        ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN | POLLRDHUP, io_in(10000), note));
+        until_called(&s, turn + 1); /* the second byte is still there */
+        s.calls--;
+        ASSERT_EQ(fibril_recv(q[0], buf, sizeof(buf), MSG_DONTWAIT, FIBRIL_FOREVER), 1);
+    }
+    ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN | POLLRDHUP, io_in(1), note));
+    until_called(&s, 9);
+    ASSERT_ERR(s.result, -ETIMEDOUT);
+    ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN | POLLRDHUP, FIBRIL_FOREVER, note));
+    ASSERT_OK(shutdown(q[1], SHUT_WR));
+    until_called(&s, 10);
+    ASSERT_EQ(s.result & POLLIN, POLLIN);
+    ASSERT_EQ(fibril_recv(q[0], buf, sizeof(buf), MSG_DONTWAIT, FIBRIL_FOREVER), 0);
+    fibril_close(q[0]);
+    fibril_close(q[1]);
+}
+
+IO_TEST(a_watch_after_a_receive_sees_what_comes_next)
+{
+    int q[2];
+    for (int i = 0; i < 4; i++) {
+        if (i % 2) {
+            io_tcp_pair(q);
+        } else {
+            io_unix_pair(false, q);
+        }
+        watch_drained(q, /* odd= */ i / 2);
+    }
+    return 0;
+}
+
+IO_TEST(a_close_ends_a_watch_that_awaits_an_edge)
+{
+    int q[2];
+    char buf[16];
+    struct seen s = {.calls = 0};
+    io_tcp_pair(q);
+    for (int turn = 1; turn <= 5; turn++) {
+        ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN, FIBRIL_FOREVER, note));
+        ASSERT_EQ(write(q[1], "a", 1), 1);
+        until_called(&s, turn);
+        ASSERT_EQ(fibril_recv(q[0], buf, sizeof(buf), MSG_DONTWAIT, FIBRIL_FOREVER), 1);
+    }
+    ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN, FIBRIL_FOREVER, note));
+    stop(&s);
+    int calls = s.calls;
+    ASSERT_OK(fibril_watch_start(&s.watch, q[0], POLLIN, FIBRIL_FOREVER, note));
+    ASSERT_OK(fibril_sleep(1000000));
+    ASSERT_OK(fibril_close(q[0]));
+    until_called(&s, calls + 1);
+    ASSERT_ERR(s.result, -EBADF);
+    ASSERT_OK(fibril_close(q[1]));
     return 0;
 }
 
