@@ -34,15 +34,43 @@ FIBRIL_API int fibril_watch_start(struct fibril_watch *w, int fd, short events, 
  */
 FIBRIL_API int fibril_watch_stop(struct fibril_watch *w);
 
-/* ---- Switch hooks ---------------------------------------------------------------------------- */
+/* ---- Hooks ----------------------------------------------------------------------------------- */
 
 /* Called on the calling loop at each switch from one fibril to another, on the stack of the one
  * that goes. NULL ends it. Must not park. A language runtime swaps its thread state here. */
 FIBRIL_API void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to));
 
+/* Called on the OS thread of each loop of the process when the loop has started (true) and when it
+ * is about to end (false); at registration also, at once, for the caller's own loop. NULL ends it.
+ * Must not park. */
+FIBRIL_API void fibril_embed_on_loop(void (*fn)(struct fibril_loop *loop, bool started));
+
+/* Called on the stack of each fibril of the process whose word is not NULL when it is about to end,
+ * after its exit handlers, with that word. MAY PARK. NULL ends it. */
+FIBRIL_API void fibril_embed_on_end(void (*fn)(struct fibril *f, void *word));
+
+/* Called by dumps and reports after the lines of each fibril, to add lines of its own to descriptor
+ * fd; f is parked or the caller. Async-signal-safe, must not park. NULL ends it. */
+FIBRIL_API void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd));
+
 /* A word that the embedder keeps in a fibril; NULL at first. */
 FIBRIL_API void fibril_embed_set(struct fibril *f, void *data);
 FIBRIL_API void *fibril_embed_get(const struct fibril *f);
+
+/* ---- Looking ahead, interrupting, forking ---------------------------------------------------- */
+
+/* Returns the fibril of the calling loop that runs next if the caller parks now, NULL if that is
+ * not known because none is ready or the loop will look outside first. Never parks. */
+FIBRIL_API struct fibril *fibril_embed_next(void);
+
+/* Ends the present wait of f, a fibril of the calling loop, with -EINTR, as a signal does. Returns
+ * false if f is not parked or its wait cannot be ended now. Never parks. */
+FIBRIL_API bool fibril_embed_interrupt(struct fibril *f);
+
+/* In the child of a fork(2) by a fibril: the calling fibril goes on alone, on a loop with a fresh
+ * poller; the other fibrils, loops and the pool's threads are gone, and their exit handlers do not
+ * run. Returns 0 or -errno of opening the poller. Never parks. */
+FIBRIL_API int fibril_embed_forked(void);
 
 /* ---- Waking from outside --------------------------------------------------------------------- */
 
@@ -52,6 +80,17 @@ FIBRIL_API int fibril_waker_new(struct fibril_waker **ret_waker);
 FIBRIL_API void fibril_waker_free(struct fibril_waker *w);
 /* Waits for the next wake; one that came before counts. Several count as one. MAY PARK. */
 FIBRIL_API int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns);
+
+/* How dumps and deadlock reports see a wait of the embedder's own making. */
+struct fibril_waker_info {
+    const char *name;                             /* "mutex", "semaphore": static storage */
+    const void *object;                           /* what it waits for */
+    struct fibril *(*holder)(const void *object); /* who has it, NULL if unknown; may be NULL */
+    bool inside; /* only fibrils of loops can end it: if all wait so, that is a deadlock */
+};
+/* The same, described by info, which must stay in place meanwhile. MAY PARK. */
+FIBRIL_API int fibril_waker_wait_as(struct fibril_waker *w, const struct fibril_waker_info *info,
+                                    int64_t deadline_ns);
 /* Any OS thread, also one without a loop. Lock-free, never parks. */
 FIBRIL_API void fibril_waker_wake(struct fibril_waker *w);
 

@@ -110,7 +110,7 @@ state(struct fibril__text *t, const struct fibril *f, int64_t now_ns, bool look)
     const struct fibril__wait_kind *kind = f->wait;
     if (f->state == FIBRIL__PARKED && kind) {
         fibril__text_str(t, "waits: ");
-        fibril__text_str(t, kind->name);
+        fibril__text_str(t, look && kind->called ? kind->called(f) : kind->name);
         if (look) {
             wait_object(t, f);
         }

@@ -62,6 +62,7 @@ __attribute__((no_sanitize_thread)) static void write_one(struct fibril *f, void
     fibril__text_flush(&t, w->fd);
     if (w->stacks) {
         walk(f, w);
+        fibril__embed_dump(f, w->fd);
     }
 }
 

@@ -1,27 +1,71 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Switch hooks, the embedder's word, and wakers: see embed.h. A waker is one atomic word:
- *     EMPTY, SET (a wake came first), or the fibril that waits.
+ * What those who build below the threads may ask of the scheduler: hooks, a word per fibril, a look
+ * at who is next, interruption. See embed.h; wakers are in waker.c.
  */
 #include <fibril/embed.h>
 
-#include "base/alloc.h"
 #include "base/assert.h"
 #include "sched/current.h"
+#include "sched/record.h"
 
 #include <errno.h>
 
-enum { EMPTY = 0, SET = 1 };
+/* ---- hooks ---- */
 
-struct fibril_waker {
-    _Atomic uintptr_t state; /* acquire-release: what came before the wake is seen after the wait */
-};
+static void (*_Atomic on_loop)(struct fibril_loop *loop, bool started);
+static void (*_Atomic on_end)(struct fibril *f, void *word);
+static void (*_Atomic on_dump)(const struct fibril *f, int fd);
 
 void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to))
 {
     FIBRIL_ASSERT(fibril__loop);
     fibril__loop->on_switch = fn;
 }
+
+void fibril_embed_on_loop(void (*fn)(struct fibril_loop *loop, bool started))
+{
+    atomic_store(&on_loop, fn);
+    if (fn && fibril__loop) {
+        fn(fibril__loop, /* started= */ true);
+    }
+}
+
+void fibril_embed_on_end(void (*fn)(struct fibril *f, void *word))
+{
+    atomic_store(&on_end, fn);
+}
+
+void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd))
+{
+    atomic_store(&on_dump, fn);
+}
+
+void fibril__embed_loop(struct fibril_loop *loop, bool started)
+{
+    void (*fn)(struct fibril_loop * loop, bool started) = atomic_load(&on_loop);
+    if (fn) {
+        fn(loop, started);
+    }
+}
+
+void fibril__embed_ended(struct fibril *f)
+{
+    void (*fn)(struct fibril * f, void *word) = atomic_load(&on_end);
+    if (fn && f->embed) {
+        fn(f, f->embed);
+    }
+}
+
+void fibril__embed_dump(const struct fibril *f, int fd)
+{
+    void (*fn)(const struct fibril *f, int fd) = atomic_load(&on_dump);
+    if (fn) {
+        fn(f, fd);
+    }
+}
+
+/* ---- the word ---- */
 
 void fibril_embed_set(struct fibril *f, void *data)
 {
@@ -33,58 +77,22 @@ void *fibril_embed_get(const struct fibril *f)
     return f->embed;
 }
 
-int fibril_waker_new(struct fibril_waker **ret_waker)
+/* ---- looking ahead, interrupting ---- */
+
+struct fibril *fibril_embed_next(void)
 {
-    *ret_waker = fibril__alloc_zero(sizeof **ret_waker);
-    return *ret_waker ? 0 : -ENOMEM;
+    const struct fibril_loop *loop = fibril__loop;
+    bool known = loop && !FIBRIL_HARD && loop->ticks > 1;
+    return known ? loop->run_head : NULL;
 }
 
-void fibril_waker_free(struct fibril_waker *w)
+bool fibril_embed_interrupt(struct fibril *f)
 {
-    fibril__free(w);
-}
-
-static bool abort_wait(struct fibril *f, int error)
-{
-    (void)error;
-    struct fibril_waker *w = f->wait_on;
-    uintptr_t self = (uintptr_t)f;
-    return atomic_compare_exchange_strong(&w->state, &self, EMPTY);
-}
-
-static const struct fibril__wait_kind waker_kind = {
-    .name = "waker", .reason = FIBRIL__BY_OTHER, .abort = abort_wait};
-
-int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns)
-{
-    struct fibril *self = fibril__self();
-    if (!self) {
-        return -EPERM;
+    FIBRIL_ASSERT(f->loop == fibril__loop);
+    if (f->state != FIBRIL__PARKED || !f->wait->abort(f, -EINTR)) {
+        return false;
     }
-    uintptr_t state = EMPTY;
-    if (!atomic_compare_exchange_strong(&w->state, &state, (uintptr_t)self)) {
-        if (state != SET) {
-            return -EBUSY;
-        }
-        atomic_store(&w->state, EMPTY);
-        return 0;
-    }
-    self->loop->outside++;
-    int64_t rc = fibril__park(&waker_kind, w, deadline_ns);
-    self->loop->outside--;
-    return (int)rc;
-}
-
-void fibril_waker_wake(struct fibril_waker *w)
-{
-    uintptr_t state = atomic_load(&w->state);
-    for (;;) {
-        uintptr_t next = state == EMPTY ? SET : state == SET ? SET : EMPTY;
-        if (atomic_compare_exchange_weak(&w->state, &state, next)) {
-            break;
-        }
-    }
-    if (state != EMPTY && state != SET) {
-        fibril__wake((struct fibril *)state, 0);
-    }
+    f->result = -EINTR;
+    fibril__loop_ready(f->loop, f);
+    return true;
 }

@@ -260,15 +260,25 @@ static void count_out(struct fibril_loop *loop, const struct fibril *f)
     }
 }
 
+static NOINLINE void run_exits(struct fibril *self)
+{
+    if (self->extra) {
+        fibril__extra_run_exits(self);
+    }
+    fibril__embed_ended(self);
+}
+
 /* From the moment the result is known until another fibril runs, the record must stay: we stand on
  * its stack, and looking for the next fibril may run messages that give the handle up. */
 NORETURN void fibril__context_ended(void *context, int result)
 {
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     struct fibril_loop *loop = self->loop;
-    if (UNLIKELY(self->extra)) {
-        fibril__extra_run_exits(self);
-        fibril__scope_ended(self, result);
+    if (UNLIKELY(self->extra || self->embed)) {
+        run_exits(self);
+        if (self->extra) {
+            fibril__scope_ended(self, result);
+        }
     }
     if (UNLIKELY(loop->sites)) {
         fibril__stack_measure(self);

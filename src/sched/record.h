@@ -82,6 +82,12 @@ void fibril__cancel_here(struct fibril *f);
  * meanwhile. Async-signal-safe if fn is. */
 void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg);
 
+/* What embed.h promises to call: for a fibril that ends, for a loop that begins or ends on the
+ * calling OS thread, for a fibril in a dump. */
+void fibril__embed_ended(struct fibril *f);
+void fibril__embed_loop(struct fibril_loop *loop, bool started);
+void fibril__embed_dump(const struct fibril *f, int fd);
+
 /* Under measure_stacks: prepares f's stack for an exact high-water mark; takes it when f ends. */
 void fibril__stack_paint(struct fibril *f);
 void fibril__stack_measure(struct fibril *f);

@@ -273,6 +273,7 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
         loop->on_switch = trace_switch;
     }
     fibril__loop = loop;
+    fibril__embed_loop(loop, /* started= */ true);
     *ret_loop = loop;
     return 0;
 }
@@ -369,6 +370,7 @@ int fibril_loop_detach(void)
         fibril__extra_run_exits(&loop->main);
     }
     int rc = end_fibrils(loop);
+    fibril__embed_loop(loop, /* started= */ false);
     fibril__debug_loop_ending(loop);
     leave_table(loop);
     fibril__inbox_fini(loop);

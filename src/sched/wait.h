@@ -32,7 +32,7 @@ struct fibril__wait_kind {
     /* Unlinks f, which is parked in such a wait on the calling loop (or about to park). Returns
      * true if the wait is over: it then ends with `error`; false if it cannot be ended now: a
      * wake-up is, or will be, on its way (an operation that the kernel still holds). error is
-     * -ETIMEDOUT, -ECANCELED or -ENOMEM. Must not park. */
+     * -ETIMEDOUT, -ECANCELED, -EINTR or -ENOMEM. Must not park. */
     bool (*abort)(struct fibril *f, int error);
 
     /* Returns the fibril that f waits for, NULL if unknown. NULL: never known. For deadlock
@@ -41,6 +41,9 @@ struct fibril__wait_kind {
 
     /* Returns the descriptor that f waits on. NULL: the kind waits on none. For dumps. */
     int (*fd)(const struct fibril *f);
+
+    /* Returns a name that says more than `name`. NULL: there is none. For dumps. */
+    const char *(*called)(const struct fibril *f);
 };
 
 /* Parks the running fibril, which its waker can already find, until fibril__wake or an abort, and
