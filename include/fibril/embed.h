@@ -57,6 +57,11 @@ FIBRIL_API void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd))
 FIBRIL_API void fibril_embed_set(struct fibril *f, void *data);
 FIBRIL_API void *fibril_embed_get(const struct fibril *f);
 
+/* A second word, for a language runtime above the POSIX layer, which keeps the first one. NULL at
+ * first; no hook looks at it. */
+FIBRIL_API void fibril_embed_set_runtime(struct fibril *f, void *data);
+FIBRIL_API void *fibril_embed_runtime(const struct fibril *f);
+
 /* ---- Looking ahead, interrupting, forking ---------------------------------------------------- */
 
 /* Returns the fibril of the calling loop that runs next if the caller parks now, NULL if that is

@@ -77,6 +77,16 @@ void *fibril_embed_get(const struct fibril *f)
     return f->embed;
 }
 
+void fibril_embed_set_runtime(struct fibril *f, void *data)
+{
+    f->runtime = data;
+}
+
+void *fibril_embed_runtime(const struct fibril *f)
+{
+    return f->runtime;
+}
+
 /* ---- looking ahead, interrupting ---- */
 
 struct fibril *fibril_embed_next(void)

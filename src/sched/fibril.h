@@ -61,7 +61,8 @@ struct fibril {
     struct fibril__extra *extra;
     const void *site; /* return address of the spawn */
     uint64_t id;
-    void *embed; /* the embedder's word */
+    void *embed;   /* the embedder's word */
+    void *runtime; /* the language runtime's word */
 };
 
 #endif
