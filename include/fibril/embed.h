@@ -24,8 +24,9 @@ struct fibril_watch {
 
 /* Starts w on the calling loop: fn(w, result) is called once, with the poll(2) events that fd is
  * ready for, -ETIMEDOUT, or -EBADF when fd is closed by fibril_close. If fd is ready already fn is
- * still called later, never from inside. w must stay in place until then. Returns 0 or -ENOMEM.
- * Never parks. */
+ * still called later, never from inside. w must stay in place until then. Without POLLPRI a watch
+ * takes a receive that brought less than asked for as all there was: what follows TCP's urgent data
+ * may be noticed with the next bytes only. Returns 0 or -ENOMEM. Never parks. */
 FIBRIL_API int fibril_watch_start(struct fibril_watch *w, int fd, short events, int64_t deadline_ns,
                                   void (*fn)(struct fibril_watch *w, int result));
 
@@ -71,6 +72,17 @@ FIBRIL_API struct fibril *fibril_embed_next(void);
 /* Ends the present wait of f, a fibril of the calling loop, with -EINTR, as a signal does. Returns
  * false if f is not parked or its wait cannot be ended now. Never parks. */
 FIBRIL_API bool fibril_embed_interrupt(struct fibril *f);
+
+/* Counts an operation of the caller that needed no wait, as the calls of io.h do; when its budget is
+ * used up, yields. For system calls that the embedder makes itself. MAY PARK; a no-op outside
+ * loops. */
+FIBRIL_API void fibril_embed_spend(void);
+
+/* Ends all waits on descriptor fd, on every loop, with -EBADF, and forgets what is known of it, but
+ * leaves it open: for numbers that are about to name, or name already, another file (dup2). Costs
+ * next to nothing where no loop has used fd. Returns 0; -EBADF while it is being closed; -EPERM
+ * outside loops. Parks only when another loop uses fd. */
+FIBRIL_API int fibril_embed_forget(int fd);
 
 /* In the child of a fork(2) by a fibril: the calling fibril goes on alone, on a loop with a fresh
  * poller; the other fibrils, loops and the pool's threads are gone, and their exit handlers do not

@@ -14,7 +14,12 @@
 #include <poll.h>
 #include <string.h>
 
-enum { LINGER_BYTES = 256 * 1024 };
+enum {
+    LINGER_BYTES = 256 * 1024,
+    /* Fibrils that have not begun yet. When a thousand connections become readable at once the
+     * first ones to end leave their stacks, still in the cache, to the next. */
+    STARTING_MAX = 16,
+};
 
 /* ---- from list to list ----------------------------------------------------------------------- */
 
@@ -44,10 +49,10 @@ static void on_ready(struct fibril_watch *watch, int result)
     fibril__http_conn_spawn(conn);
 }
 
-void fibril__http_conn_spawn(struct fibril__http_conn *conn)
+/* Starts a fibril for conn, which is in no list but `busy` or on its way there. */
+static void spawn_now(struct fibril__http_conn *conn)
 {
     struct fibril__http_lane *lane = conn->lane;
-    conn->fibril = NULL;
     int rc;
     if (lane->srv->stack == FIBRIL_STACK_OWN && lane->srv->stack_bytes == 0) {
         rc = fibril_spawn(fibril__http_serve, conn, NULL, NULL);
@@ -60,7 +65,29 @@ void fibril__http_conn_spawn(struct fibril__http_conn *conn)
         doom(conn);
         return;
     }
+    lane->starting++;
     move_to(conn, &lane->busy);
+}
+
+void fibril__http_conn_spawn(struct fibril__http_conn *conn)
+{
+    conn->fibril = NULL;
+    if (conn->lane->starting < STARTING_MAX) {
+        spawn_now(conn);
+    } else {
+        move_to(conn, &conn->lane->ready);
+    }
+}
+
+void fibril__http_conn_started(struct fibril__http_conn *conn)
+{
+    struct fibril__http_lane *lane = conn->lane;
+    struct fibril__link *link;
+    conn->fibril = fibril_current();
+    lane->starting--;
+    while (lane->starting < STARTING_MAX && (link = fibril__list_first(&lane->ready)) != NULL) {
+        spawn_now(CONTAINER_OF(link, struct fibril__http_conn, link));
+    }
 }
 
 static void give_buffers(struct fibril__http_conn *conn)

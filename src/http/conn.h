@@ -4,13 +4,14 @@
  * watch waits for its next byte.
  *
  *   accepted -> IDLE -- readable --> BUSY: a fibril per request (serve.c) --+
- *                ^                                                          |
+ *                ^          |         ^                                     |
+ *                |          +-> READY-+ one of those before has begun       |
  *                +-- response sent, nothing more has been received ---------+
  *                |                                                          |
  *                +-- late --> doomed: closed by the lane fibril             +--> closed
  *
- * Invariant: a connection is in exactly one of its lane's lists idle, busy and doomed; while busy
- * it has one fibril, which alone touches its buffers (and the flusher, see out.h).
+ * Invariant: a connection is in exactly one of its lane's lists idle, ready, busy and doomed; while
+ * busy it has one fibril, which alone touches its buffers (and the flusher, see out.h).
  */
 #ifndef FIBRIL_HTTP_CONN_H
 #define FIBRIL_HTTP_CONN_H
@@ -33,7 +34,7 @@ enum fibril__http_conn_flags {
 
 struct fibril__http_conn {
     struct fibril_watch watch; /* while idle */
-    struct fibril__link link;  /* idle, busy or doomed */
+    struct fibril__link link;  /* idle, ready, busy or doomed */
     struct fibril__http_lane *lane;
     union {
         struct fibril *fibril; /* while busy: who serves it, NULL until it runs */
@@ -65,6 +66,9 @@ void fibril__http_conn_idle(struct fibril__http_conn *conn, int64_t deadline_ns)
 
 /* Goes on in a fibril of its own, from the callers's one, which then lets go. */
 void fibril__http_conn_spawn(struct fibril__http_conn *conn);
+
+/* The first thing that fibril calls: others may follow now. */
+void fibril__http_conn_started(struct fibril__http_conn *conn);
 
 /* Closes it and frees the record. MAY PARK. */
 void fibril__http_conn_close(struct fibril__http_conn *conn);

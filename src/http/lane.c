@@ -70,6 +70,7 @@ int fibril__http_lane_new(struct fibril_http_server *srv, unsigned index,
     lane->second = -1;
     fibril__list_init(&lane->idle);
     fibril__list_init(&lane->busy);
+    fibril__list_init(&lane->ready);
     fibril__list_init(&lane->doomed);
     fibril__list_init(&lane->leaving);
     fibril__list_init(&lane->held);

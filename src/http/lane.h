@@ -36,6 +36,8 @@ struct fibril__http_lane {
     struct fibril__http_pool pool;
     struct fibril__list idle;    /* connections without a fibril, the longest waiting first */
     struct fibril__list busy;    /* connections with one */
+    struct fibril__list ready;   /* to get one, when fewer are starting */
+    unsigned starting;           /* fibrils of connections that have not begun */
     struct fibril__list leaving; /* idle ones that were evicted and are still in the kernel's hands
                                   */
     struct fibril__list doomed;  /* to be closed by the lane fibril */

@@ -381,7 +381,7 @@ static void wait_longer(struct fibril__http_conn *conn)
 int fibril__http_serve(void *arg)
 {
     struct fibril__http_conn *conn = arg;
-    conn->fibril = fibril_current();
+    fibril__http_conn_started(conn);
     int64_t begun = fibril_now();
     if (conn->lane->killing) {
         fibril__http_conn_close(conn);

@@ -13,6 +13,7 @@
  * spare one is shared. The word is cleared before close(2), since after it the number may already
  * be somebody else's.
  */
+#include <fibril/embed.h>
 #include <fibril/io.h>
 
 #include "base/alloc.h"
@@ -144,18 +145,8 @@ static int mark(int fd, _Atomic uint64_t **ret_word, uint64_t *ret_users)
     return *ret_users & FIBRIL__USERS_CLOSING ? -EBADF : 0;
 }
 
-int fibril_close(int fd)
+static void forget_marked(int fd, uint64_t users)
 {
-    if (!fibril__loop) {
-        return -EPERM;
-    }
-    _Atomic uint64_t *word;
-    uint64_t users;
-    int rc = mark(fd, &word, &users);
-    if (rc < 0) {
-        return rc;
-    }
-    fibril_shield_begin();
     if (LIKELY(fibril__stack_stays())) {
         struct closing c = {.closer = NULL};
         forget_everywhere(&c, users, fd);
@@ -165,10 +156,59 @@ int fibril_close(int fd)
         forget_everywhere(c, users, fd);
         give_back(c);
     }
+}
+
+/* Forgets fd everywhere; its word is cleared, but fd is still open. Under a shield. */
+static int forget_all(int fd)
+{
+    _Atomic uint64_t *word;
+    uint64_t users;
+    int rc = mark(fd, &word, &users);
+    if (rc < 0) {
+        return rc;
+    }
+    forget_marked(fd, users);
     if (word) {
         atomic_store(word, 0);
     }
-    rc = fibril__sys_close(fd);
+    return 0;
+}
+
+/* No loop has ever used fd: there is nothing to forget. */
+static bool is_unknown(int fd)
+{
+    if (fd < 0 || fd >= FIBRIL__FD_SIMULATED) {
+        return false;
+    }
+    const _Atomic uint64_t *word = fibril__users_word(fd);
+    return word && atomic_load_explicit(word, memory_order_relaxed) == 0;
+}
+
+int fibril_close(int fd)
+{
+    if (!fibril__loop) {
+        return -EPERM;
+    }
+    if (is_unknown(fd)) {
+        return fibril__sys_close(fd);
+    }
+    fibril_shield_begin();
+    int rc = forget_all(fd);
+    rc = rc < 0 ? rc : fibril__sys_close(fd);
+    fibril_shield_end();
+    return rc;
+}
+
+int fibril_embed_forget(int fd)
+{
+    if (!fibril__loop) {
+        return -EPERM;
+    }
+    if (is_unknown(fd)) {
+        return 0;
+    }
+    fibril_shield_begin();
+    int rc = forget_all(fd);
     fibril_shield_end();
     return rc;
 }

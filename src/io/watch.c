@@ -89,6 +89,7 @@ int fibril_watch_start(struct fibril_watch *w, int fd, short events, int64_t dea
         return rc;
     }
     *in = (struct inner){.op = {.kind = FIBRIL__OP_POLL, .fd = fd, .events = events, .done = done}};
+    in->op.flags = events & POLLPRI ? 0 : FIBRIL__POLL_TRUSTS;
     fibril__timer_init(&in->timer, fire);
     w->fn = fn;
     if (deadline_ns != FIBRIL_FOREVER) {

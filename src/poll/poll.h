@@ -19,7 +19,8 @@
 #include <sys/uio.h>
 
 enum fibril__op_kind {
-    FIBRIL__OP_POLL,  /* fd, events: until ready; result = poll(2) revents, a hint like any */
+    FIBRIL__OP_POLL,  /* fd, events, flags = FIBRIL__POLL_TRUSTS or 0: until ready; result = poll(2)
+                         revents, a hint like any */
     FIBRIL__OP_READ,  /* fd, buf, len: a pipe, terminal or other pollable non-socket */
     FIBRIL__OP_WRITE, /* fd, buf, len */
     FIBRIL__OP_READV, /* fd, buf = iovec array, len = count: any pollable descriptor */
@@ -40,6 +41,9 @@ enum fibril__op_kind {
        cancellable. */
     FIBRIL__OP_FORGET,
 };
+
+/* That the last receive was short is proof enough that nothing is left, urgent data or not. */
+enum { FIBRIL__POLL_TRUSTS = 1 };
 
 /* One operation. The caller owns it; it and what it points to must stay where they are until it is
  * over, so it never lies on a copied stack. */

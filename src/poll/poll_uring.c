@@ -136,7 +136,8 @@ static void learn(struct fibril__fd_record *r, const struct fibril__op *op, int6
 {
     if (!fibril__op_writes(op) && op->kind != FIBRIL__OP_POLL &&
         (result == -EAGAIN || fibril__attempt_was_short(r, op, result))) {
-        r->flags &= (uint8_t)~FIBRIL__FD_READABLE;
+        bool sure = result == -EAGAIN || !has(r, FIBRIL__FD_URGENT);
+        r->flags &= (uint8_t) ~(sure ? FIBRIL__FD_READABLE : 0);
         r->flags |= FIBRIL__FD_DRAINED;
     }
 }
@@ -147,6 +148,10 @@ static int64_t uring_attempt(struct fibril__poller *base, struct fibril__op *op)
     struct fibril__fd_record *r = fibril__fd_table_get(&self_of(base)->table, op->fd);
     r = r ? r : &nobody;
     int64_t result = fibril__attempt(r, op);
+    bool received = result > 0 && op->kind == FIBRIL__OP_RECV;
+    if (UNLIKELY(received && r->reads == READS_BEFORE_ARMING && r->kind == FIBRIL__KIND_UNKNOWN)) {
+        fibril__fd_classify_socket(r, op->fd); /* the next watch may await an edge, if this was all */
+    }
     learn(r, op, result);
     return result;
 }
@@ -376,6 +381,20 @@ static void run_watchers(struct uring_poller *p, struct fibril__fd_record *r, in
     }
 }
 
+/* The kernel says POLLPRI with any bytes that arrive, so it only means that urgent ones may be
+ * among them. */
+static void note_edge(struct fibril__fd_record *r, int32_t events)
+{
+    r->flags &= (uint8_t)~FIBRIL__FD_DRAINED;
+    r->flags |= FIBRIL__FD_READABLE;
+    if (events & POLLPRI) {
+        r->flags |= FIBRIL__FD_URGENT;
+    }
+    if (events & (POLLRDHUP | POLLHUP | POLLERR)) {
+        r->flags |= FIBRIL__FD_ENDING;
+    }
+}
+
 /* The lasting poll of a descriptor speaks: readers are begun again, and the poll too if it has
  * ended but is wanted. */
 static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *cqe)
@@ -394,10 +413,7 @@ static void on_edge(struct uring_poller *p, int fd, const struct io_uring_cqe *c
             finish(p, fibril__op_of(first), cqe->res);
         }
     } else {
-        r->flags |= FIBRIL__FD_READABLE;
-        if (cqe->res & (POLLPRI | POLLRDHUP | POLLHUP | POLLERR)) {
-            r->flags |= FIBRIL__FD_ENDING;
-        }
+        note_edge(r, cqe->res);
     }
     bool moved = !fibril__list_empty(&r->readers);
     begin_next(p, r, &r->readers);
@@ -524,15 +540,18 @@ static int start_free(struct uring_poller *p, struct fibril__fd_record *r, struc
  * few go into the ring by themselves, and so do those that may find bytes left there. */
 static bool awaits_edge(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)
 {
-    if (!fibril__op_awaits_bytes(op) || !has(r, FIBRIL__FD_DRAINED) ||
-        has(r, FIBRIL__FD_READABLE) || has(r, FIBRIL__FD_ENDING)) {
+    if (!fibril__op_awaits_bytes(op) || has(r, FIBRIL__FD_ENDING)) {
         return false;
     }
-    if (!has(r, FIBRIL__FD_ARMED) && r->reads < READS_BEFORE_ARMING) {
+    if (has(r, FIBRIL__FD_ARMED)) {
+        bool trusted = has(r, FIBRIL__FD_DRAINED) && (op->flags & FIBRIL__POLL_TRUSTS);
+        return trusted || !has(r, FIBRIL__FD_READABLE);
+    }
+    if (r->reads < READS_BEFORE_ARMING) {
         r->reads++;
         return false;
     }
-    return has(r, FIBRIL__FD_ARMED) || arm(p, r, op->fd) == 0;
+    return has(r, FIBRIL__FD_DRAINED) && arm(p, r, op->fd) == 0;
 }
 
 static int start_poll(struct uring_poller *p, struct fibril__fd_record *r, struct fibril__op *op)

@@ -70,6 +70,9 @@ bool fibril__posix_restart(void);
 int fibril__deadline_at(clockid_t clock, const struct timespec *at, int64_t *ret_deadline_ns);
 int fibril__deadline_in(const struct timespec *in, int64_t *ret_deadline_ns);
 
+/* Looks for objects that were loaded meanwhile and covers them. Cheap when there are none. */
+void fibril__load_look(void);
+
 /* ---- tables ---------------------------------------------------------------------------------- */
 
 struct fibril__call {
@@ -88,7 +91,8 @@ struct fibril__call {
     }
 
 /* Each area's calls, ended by a NULL name; install.c lists the tables. */
-extern const struct fibril__call fibril__calls_thread[], fibril__calls_key[], fibril__calls_mutex[],
+extern const struct fibril__call fibril__calls_thread[], fibril__calls_exit[],
+    fibril__calls_attr[], fibril__calls_key[], fibril__calls_once[], fibril__calls_mutex[],
     fibril__calls_cond[], fibril__calls_rwlock[], fibril__calls_sem[], fibril__calls_futex[],
     fibril__calls_stream[], fibril__calls_socket[], fibril__calls_poll[], fibril__calls_epoll[],
     fibril__calls_file[], fibril__calls_sleep[], fibril__calls_name[], fibril__calls_child[],

@@ -20,11 +20,15 @@ struct fibril__value {
     void *value;
 };
 
+enum { FIBRIL__LIFE_ENDED = 1, FIBRIL__LIFE_DETACHED = 2 };
+
 struct fibril__thread {
     struct fibril *fibril;       /* NULL when it has ended */
     struct fibril_waker *waker;  /* for waits on addresses; one at a time */
     struct fibril__link waiting; /* in the table of such waits */
-    const void *address;         /* what it waits on there */
+    const void *address;         /* what it waits on there; NULL: it is not in the table */
+    uint32_t row;                /* where in the table */
+    int owner;                   /* its mark in mutexes that know their owner, see fibril__owner_mark */
 
     struct fibril__value *values; /* of pthread keys: `inside`, or more on the heap */
     uint16_t values_len, values_cap;
@@ -32,8 +36,8 @@ struct fibril__thread {
 
     void *(*start)(void *); /* made by pthread_create: */
     void *arg, *result;
-    struct fibril *handle; /* to be joined; NULL when detached */
-    bool ended, detached, main;
+    _Atomic int life; /* FIBRIL__LIFE_*; joiners wait on it; whoever sets the second one frees */
+    bool main;
     uint8_t cancel_state, cancel_type;
     bool cancel_wanted;
     void *exit_frame;                             /* where pthread_exit unwinds to */
@@ -49,8 +53,41 @@ struct fibril__thread *fibril__thread_of(pthread_t t);
 /* Ends the calling thread as pthread_exit does. */
 NORETURN void fibril__thread_exit(void *result);
 
+/* The loop of the calling OS thread begins or ends to be one of the layer's. */
+int fibril__thread_adopt_main(void);
+void fibril__thread_leave_main(void);
+
+/* Hook for embed.h: the fibril's record goes. */
+void fibril__thread_ended(struct fibril *f, void *word);
+
+/* Runs t->start on the calling fibril, so that pthread_exit comes back here. */
+void fibril__thread_run(struct fibril__thread *t);
+
+/* How many threads that pthread_create made have not ended. */
+uint64_t fibril__thread_live(void);
+
+/* Waits until that is zero. MAY PARK. */
+void fibril__thread_wait_for_all(void);
+
+/* Sets the stack size of threads that ask for none; 0: the runtime's. */
+void fibril__thread_stack(size_t bytes);
+
+/* Joins a real thread; on a loop by a thread of the pool. until NULL: for ever. */
+int fibril__join_real(pthread_t t, void **ret_result, clockid_t clock,
+                      const struct timespec *until);
+
+/* The mark of the fibril with that number in mutexes that know their owner: no number that the
+ * kernel gives to threads (those stay below 2^22). */
+static inline int fibril__owner_mark(uint64_t id)
+{
+    return (int)(1u << 30 | (id & ((1u << 30) - 1)));
+}
+
 /* The main fibril of the calling loop, which gets the signals; NULL: none. */
 struct fibril *fibril__thread_main(void);
+
+/* Ends the calling thread if pthread_cancel wants it to and it allows that. */
+void fibril__thread_heed_cancel(void);
 
 /* Runs the destructors of the thread's values and forgets them. MAY PARK. */
 void fibril__values_destroy(struct fibril__thread *t);

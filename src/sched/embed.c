@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "sched/current.h"
 #include "sched/record.h"
+#include "sched/wait.h"
 
 #include <errno.h>
 
@@ -105,4 +106,11 @@ bool fibril_embed_interrupt(struct fibril *f)
     f->result = -EINTR;
     fibril__loop_ready(f->loop, f);
     return true;
+}
+
+void fibril_embed_spend(void)
+{
+    if (LIKELY(fibril__loop)) {
+        fibril__spend();
+    }
 }

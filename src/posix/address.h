@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waits on addresses: where a fibril waits for a mutex, condition, semaphore or futex word that
+ * lives in the program's own memory. One table for all. Whoever releases such an object, fibril or
+ * foreign OS thread, looks here after the real release; whoever waits enters first and tries once
+ * more before it parks. So one of the two always sees the other.
+ *
+ *     enter(t, address);                       real release;
+ *     if (real try succeeds) { leave(t); }     wake(address, 1);
+ *     else { wait(t, ...); }
+ */
+#ifndef FIBRIL_POSIX_ADDRESS_H
+#define FIBRIL_POSIX_ADDRESS_H
+
+#include "posix/thread.h"
+
+#include <limits.h>
+
+enum { FIBRIL__WAKE_ALL = INT_MAX };
+
+/* Puts the calling thread, which waits on nothing, into the table. */
+void fibril__address_enter(struct fibril__thread *t, const void *address);
+
+/* Takes it out again. Returns false if it has been woken already: the wake is then used up. */
+bool fibril__address_leave(struct fibril__thread *t);
+
+/* Parks until woken: 0, or -ETIMEDOUT, -ECANCELED, -EINTR, -EDEADLK; out of the table in any case.
+ * MAY PARK. */
+int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_info *info,
+                         int64_t deadline_ns);
+
+/* Wakes up to n of those who wait on the address, the longest waiting first; returns how many. Any
+ * OS thread. Never parks. */
+int fibril__address_wake_slow(const void *address, int n);
+
+/* How many wait in each row of the table. */
+enum { FIBRIL__ADDRESS_LOG2 = 14, FIBRIL__ADDRESS_ROWS = 1 << FIBRIL__ADDRESS_LOG2 };
+extern _Atomic uint32_t fibril__address_waiting[FIBRIL__ADDRESS_ROWS];
+
+static ALWAYS_INLINE uint32_t fibril__address_row(const void *address)
+{
+    return (uint32_t)(((uintptr_t)address * 0x9e3779b97f4a7c15u) >> (64 - FIBRIL__ADDRESS_LOG2));
+}
+
+/* To be called after the real release. On x86-64 a release that others may wait for is a locked
+ * instruction and so a full barrier; elsewhere one is needed between it and the look at the table.
+ */
+static ALWAYS_INLINE int fibril__address_wake(const void *address, int n)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("" ::: "memory");
+#else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+    uint32_t row = fibril__address_row(address);
+    bool any = __atomic_load_n(&fibril__address_waiting[row], __ATOMIC_RELAXED) != 0;
+    return UNLIKELY(any) ? fibril__address_wake_slow(address, n) : 0;
+}
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a thread that is a fibril ends early: pthread_exit and pthread_cancel. The stack is unwound
+ * down to the thread's first frame: C++ destructors and handlers of cleanup attributes run, and C's
+ * pthread_cleanup_push handlers, which the compiler registers here, when their frame is reached.
+ */
+#include "posix/thread.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unwind.h>
+
+
+static struct fibril__thread *self_or_abort(void)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    if (!t) {
+        abort(); /* no memory for the record of a thread that wants to end */
+    }
+    return t;
+}
+
+/* ---- unwinding ---- */
+
+/* A registered handler whose buffer lies below the frame that is about to be left has its turn. */
+static void run_cleanup_below(struct fibril__thread *t, uintptr_t frame)
+{
+    __pthread_unwind_buf_t *buf = t->cleanups;
+    if (buf && (uintptr_t)buf < frame) {
+        t->cleanups = buf->__pad[0];
+        siglongjmp((struct __jmp_buf_tag *)(void *)buf->__cancel_jmp_buf, 1);
+    }
+}
+
+static _Unwind_Reason_Code stop(int version, _Unwind_Action actions, _Unwind_Exception_Class cls,
+                                struct _Unwind_Exception *exception, struct _Unwind_Context *context,
+                                void *arg)
+{
+    struct fibril__thread *t = arg;
+    bool last = (actions & _UA_END_OF_STACK) != 0;
+    uintptr_t frame = last ? UINTPTR_MAX : _Unwind_GetCFA(context);
+    run_cleanup_below(t, frame);
+    if (last || frame >= (uintptr_t)t->exit_frame) {
+        __builtin_longjmp(t->exit_jump, 1);
+    }
+    return _URC_NO_REASON;
+}
+
+/* The exception object lies in this frame, which stays as long as the unwinding goes on. */
+static NORETURN void unwind(struct fibril__thread *t)
+{
+    struct _Unwind_Exception exception;
+    memset(&exception, 0, sizeof exception);
+    _Unwind_ForcedUnwind(&exception, stop, t);
+    run_cleanup_below(t, UINTPTR_MAX); /* no unwind tables: at least these */
+    __builtin_longjmp(t->exit_jump, 1);
+}
+
+NOINLINE void fibril__thread_run(struct fibril__thread *t)
+{
+    void *jump[5];
+    if (__builtin_setjmp(jump) == 0) {
+        t->exit_jump = jump;
+        t->exit_frame = __builtin_frame_address(0);
+        t->result = t->start(t->arg);
+    }
+    t->exit_jump = NULL;
+}
+
+NORETURN void fibril__thread_exit(void *result)
+{
+    struct fibril__thread *t = self_or_abort();
+    if (t->main) { /* the process ends with its last thread */
+        fibril__thread_wait_for_all();
+        exit(EXIT_SUCCESS);
+    }
+    if (!t->exit_jump) {
+        abort(); /* a fibril that no pthread_create made cannot leave its function from inside */
+    }
+    t->result = result;
+    t->cancel_state = PTHREAD_CANCEL_DISABLE;
+    fibril_cancel_clear();
+    unwind(t);
+}
+
+NORETURN void fibril_posix_pthread_exit(void *result)
+{
+    if (!fibril__on_loop()) {
+        pthread_exit(result);
+    }
+    fibril__thread_exit(result);
+}
+
+/* ---- what pthread_cleanup_push compiles to in C ---- */
+
+extern void __pthread_register_cancel(__pthread_unwind_buf_t *buf);
+extern void __pthread_unregister_cancel(__pthread_unwind_buf_t *buf);
+NORETURN extern void __pthread_unwind_next(__pthread_unwind_buf_t *buf);
+
+void fibril_posix___pthread_register_cancel(__pthread_unwind_buf_t *buf)
+{
+    if (!fibril__on_loop()) {
+        __pthread_register_cancel(buf);
+        return;
+    }
+    struct fibril__thread *t = self_or_abort();
+    buf->__pad[0] = t->cleanups;
+    t->cleanups = buf;
+}
+
+void fibril_posix___pthread_unregister_cancel(__pthread_unwind_buf_t *buf)
+{
+    if (!fibril__on_loop()) {
+        __pthread_unregister_cancel(buf);
+        return;
+    }
+    self_or_abort()->cleanups = buf->__pad[0];
+}
+
+NORETURN void fibril_posix___pthread_unwind_next(__pthread_unwind_buf_t *buf)
+{
+    if (!fibril__on_loop()) {
+        __pthread_unwind_next(buf);
+    }
+    unwind(self_or_abort());
+}
+
+/* ---- cancelling ---- */
+
+void fibril__thread_heed_cancel(void)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    if (t && t->cancel_wanted && t->cancel_state == PTHREAD_CANCEL_ENABLE && t->exit_jump) {
+        fibril__thread_exit(PTHREAD_CANCELED);
+    }
+}
+
+int fibril_posix_pthread_cancel(pthread_t thread)
+{
+    struct fibril__thread *t = fibril__thread_of(thread);
+    if (!t) {
+        return pthread_cancel(thread);
+    }
+    if (!t->fibril) {
+        return ESRCH;
+    }
+    t->cancel_wanted = true;
+    return t->cancel_state == PTHREAD_CANCEL_ENABLE ? -fibril_cancel(t->fibril) : 0;
+}
+
+int fibril_posix_pthread_setcancelstate(int state, int *ret_old)
+{
+    struct fibril__thread *t = fibril__on_loop() ? fibril__thread_self() : NULL;
+    if (!t || t->main) {
+        return pthread_setcancelstate(state, ret_old);
+    }
+    if (state != PTHREAD_CANCEL_ENABLE && state != PTHREAD_CANCEL_DISABLE) {
+        return EINVAL;
+    }
+    if (ret_old) {
+        *ret_old = t->cancel_state;
+    }
+    t->cancel_state = (uint8_t)state;
+    if (t->cancel_wanted && state == PTHREAD_CANCEL_ENABLE) {
+        fibril_cancel(t->fibril); /* its next wait ends */
+    } else if (t->cancel_wanted) {
+        fibril_cancel_clear();
+    }
+    return 0;
+}
+
+/* Deferred is all there is: a fibril can be cancelled only where it parks. */
+int fibril_posix_pthread_setcanceltype(int type, int *ret_old)
+{
+    struct fibril__thread *t = fibril__on_loop() ? fibril__thread_self() : NULL;
+    if (!t || t->main) {
+        return pthread_setcanceltype(type, ret_old);
+    }
+    if (type != PTHREAD_CANCEL_DEFERRED && type != PTHREAD_CANCEL_ASYNCHRONOUS) {
+        return EINVAL;
+    }
+    if (ret_old) {
+        *ret_old = t->cancel_type;
+    }
+    t->cancel_type = (uint8_t)type;
+    return 0;
+}
+
+void fibril_posix_pthread_testcancel(void)
+{
+    if (!fibril__on_loop()) {
+        pthread_testcancel();
+        return;
+    }
+    fibril__thread_heed_cancel();
+}
+
+const struct fibril__call fibril__calls_exit[] = {
+    FIBRIL__CALL(pthread_exit),
+    FIBRIL__CALL(pthread_cancel),
+    FIBRIL__CALL(pthread_setcancelstate),
+    FIBRIL__CALL(pthread_setcanceltype),
+    FIBRIL__CALL(pthread_testcancel),
+    FIBRIL__CALL(__pthread_register_cancel),
+    FIBRIL__CALL(__pthread_unregister_cancel),
+    FIBRIL__CALL(__pthread_unwind_next),
+    {NULL, NULL, false, NULL},
+};

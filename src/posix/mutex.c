@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See mutex.h. Recursive and error-checking mutexes know their owner by the number of its OS thread,
+ * which all fibrils of a loop share. So while a fibril other than the main one holds such a mutex,
+ * its owner field holds the fibril's mark instead: no OS thread finds itself there, and each fibril
+ * only itself. libc sees its own number there only during a real call of the owner.
+ *
+ * Rejected: a table of held mutexes, which would cost a look-up and memory for each lock.
+ */
+#include "posix/mutex.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    TYPE_MASK = 3, /* the bits of libc's __kind that hold PTHREAD_MUTEX_* */
+    ROBUST = 16,
+    PROTOCOLS = 32 | 64, /* priority inheritance and protection */
+    SHARED = 128,
+    RETRY_FIRST_NS = 100000,
+    RETRY_MOST_NS = 10000000,
+};
+
+static int kind_of(const pthread_mutex_t *m)
+{
+    return __atomic_load_n(&m->__data.__kind, __ATOMIC_RELAXED);
+}
+
+static int owner_of(const pthread_mutex_t *m)
+{
+    return __atomic_load_n(&m->__data.__owner, __ATOMIC_RELAXED);
+}
+
+static void set_owner(pthread_mutex_t *m, int owner)
+{
+    __atomic_store_n(&m->__data.__owner, owner, __ATOMIC_RELAXED);
+}
+
+/* Whether m knows its owner by number. Robust and priority mutexes do so in the lock word, which is
+ * the kernel's too: those are left to the OS thread. */
+static bool knows_owner(const pthread_mutex_t *m)
+{
+    int kind = kind_of(m);
+    int type = kind & TYPE_MASK;
+    return (type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) &&
+           !(kind & (ROBUST | PROTOCOLS));
+}
+
+static int os_thread(void)
+{
+    static __thread int id;
+    if (UNLIKELY(!id)) {
+        id = (int)syscall(SYS_gettid);
+    }
+    return id;
+}
+
+/* The number by which libc is to know the calling fibril. */
+static int mark_of(const struct fibril__thread *t)
+{
+    return t->main ? os_thread() : t->owner;
+}
+
+/* ---- trying ---- */
+
+/* A real try by a fibril that already holds m: libc must see its own number. */
+static int try_again(pthread_mutex_t *m, int mark)
+{
+    set_owner(m, os_thread());
+    int rc = pthread_mutex_trylock(m);
+    set_owner(m, mark);
+    return rc;
+}
+
+static int try_owned(pthread_mutex_t *m, const struct fibril__thread *t)
+{
+    int owner = owner_of(m), mark = mark_of(t);
+    if (owner == mark) {
+        return try_again(m, mark);
+    }
+    if (owner == os_thread()) {
+        return EBUSY; /* the main fibril's: libc would take it for ours */
+    }
+    int rc = pthread_mutex_trylock(m);
+    if (rc == 0) {
+        set_owner(m, mark);
+    }
+    return rc;
+}
+
+static int try(pthread_mutex_t *m)
+{
+    if (LIKELY(!knows_owner(m))) {
+        return pthread_mutex_trylock(m);
+    }
+    const struct fibril__thread *t = fibril__thread_self();
+    return t ? try_owned(m, t) : EAGAIN;
+}
+
+/* An error-checking mutex refuses its owner; a try only says EBUSY. */
+static bool would_deadlock(const pthread_mutex_t *m, const struct fibril__thread *t)
+{
+    return knows_owner(m) && (kind_of(m) & TYPE_MASK) == PTHREAD_MUTEX_ERRORCHECK &&
+           owner_of(m) == mark_of(t);
+}
+
+/* ---- waiting ---- */
+
+int64_t fibril__retry_deadline(int64_t *retry_ns, int64_t deadline_ns)
+{
+    int64_t retry = *retry_ns ? *retry_ns : RETRY_FIRST_NS;
+    *retry_ns = retry * 2 < RETRY_MOST_NS ? retry * 2 : RETRY_MOST_NS;
+    int64_t next_ns = fibril_after(retry);
+    return next_ns < deadline_ns ? next_ns : deadline_ns;
+}
+
+/* Whether m may be released without our seeing it: its owner is no fibril of this OS thread. */
+static bool may_miss(const pthread_mutex_t *m)
+{
+    int owner = owner_of(m);
+    bool fibrils = owner == os_thread() || (knows_owner(m) && owner >= 1 << 30);
+    return !fibrils || (kind_of(m) & SHARED);
+}
+
+static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadline_ns)
+{
+    struct fibril_waker_info info = {.name = "pthread mutex", .object = m};
+    int64_t retry_ns = 0;
+    for (;;) {
+        fibril__address_enter(t, m);
+        int rc = try(m);
+        if (rc != EBUSY) {
+            fibril__address_leave(t);
+            return rc;
+        }
+        bool miss = may_miss(m);
+        info.inside = !miss;
+        int64_t until_ns = miss ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
+        int waited = fibril__address_wait(t, &info, until_ns);
+        if (waited == -ETIMEDOUT && until_ns == deadline_ns) {
+            rc = try(m);
+            return rc == EBUSY ? ETIMEDOUT : rc;
+        }
+        if (waited == -EDEADLK) {
+            return EDEADLK;
+        }
+    }
+}
+
+static NOINLINE int lock_slow(pthread_mutex_t *m, int64_t deadline_ns)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    if (!t) {
+        return EAGAIN;
+    }
+    if (would_deadlock(m, t)) {
+        return EDEADLK;
+    }
+    fibril_shield_begin();
+    int rc = wait_for(m, t, deadline_ns);
+    fibril_shield_end();
+    return rc;
+}
+
+int fibril__mutex_lock(pthread_mutex_t *m, int64_t deadline_ns)
+{
+    int rc = try(m);
+    return LIKELY(rc != EBUSY) ? rc : lock_slow(m, deadline_ns);
+}
+
+/* ---- unlocking ---- */
+
+static int unlock_owned(pthread_mutex_t *m)
+{
+    const struct fibril__thread *t = fibril__thread_self();
+    int mark = t ? mark_of(t) : 0;
+    if (owner_of(m) != mark) {
+        return EPERM;
+    }
+    bool last = m->__data.__count <= 1;
+    set_owner(m, os_thread());
+    int rc = pthread_mutex_unlock(m);
+    if (!last) {
+        set_owner(m, mark);
+    }
+    return rc;
+}
+
+int fibril__mutex_unlock(pthread_mutex_t *m)
+{
+    int rc = LIKELY(!knows_owner(m)) ? pthread_mutex_unlock(m) : unlock_owned(m);
+    if (rc == 0) {
+        fibril__address_wake(m, 1);
+    }
+    return rc;
+}
+
+/* ---- the calls ---- */
+
+int fibril_posix_pthread_mutex_lock(pthread_mutex_t *m)
+{
+    if (!fibril__on_loop()) {
+        return pthread_mutex_lock(m);
+    }
+    int saved = errno;
+    int rc = fibril__mutex_lock(m, FIBRIL_FOREVER);
+    errno = saved;
+    return rc;
+}
+
+int fibril_posix_pthread_mutex_trylock(pthread_mutex_t *m)
+{
+    return fibril__on_loop() ? try(m) : pthread_mutex_trylock(m);
+}
+
+int fibril_posix_pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
+                                         const struct timespec *until)
+{
+    if (!fibril__on_loop()) {
+        return pthread_mutex_clocklock(m, clock, until);
+    }
+    int saved = errno;
+    int rc = try(m);
+    if (rc == EBUSY) {
+        int64_t deadline_ns;
+        rc = fibril__deadline_at(clock, until, &deadline_ns);
+        rc = rc < 0 ? -rc : lock_slow(m, deadline_ns);
+    }
+    errno = saved;
+    return rc;
+}
+
+int fibril_posix_pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *until)
+{
+    if (!fibril__on_loop()) {
+        return pthread_mutex_timedlock(m, until);
+    }
+    return fibril_posix_pthread_mutex_clocklock(m, CLOCK_REALTIME, until);
+}
+
+int fibril_posix_pthread_mutex_unlock(pthread_mutex_t *m)
+{
+    if (fibril__on_loop()) {
+        return fibril__mutex_unlock(m);
+    }
+    int rc = pthread_mutex_unlock(m);
+    if (rc == 0) {
+        fibril__address_wake(m, 1);
+    }
+    return rc;
+}
+
+const struct fibril__call fibril__calls_mutex[] = {
+    FIBRIL__CALL(pthread_mutex_lock),
+    FIBRIL__CALL(pthread_mutex_trylock),
+    FIBRIL__CALL(pthread_mutex_timedlock),
+    FIBRIL__CALL(pthread_mutex_clocklock),
+    FIBRIL__CALL(pthread_mutex_unlock),
+    {NULL, NULL, false, NULL},
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* Semaphores: real ones, taken by a real try, waited for in the table of addresses. */
+#include "posix/mutex.h"
+
+#include <semaphore.h>
+
+/* 0 or -errno; -EAGAIN if it has none. */
+static int try(sem_t *s)
+{
+    return sem_trywait(s) == 0 ? 0 : -errno;
+}
+
+/* A semaphore that other processes may post to is looked at again now and then. libc says so in the
+ * word behind the count, which is as wide as a pointer. */
+static bool is_shared(const sem_t *s)
+{
+    enum { WORD = sizeof(void *) / sizeof(int) };
+    return ((const volatile int *)(const volatile void *)s)[WORD] != 0;
+}
+
+static int wait_for(sem_t *s, int64_t deadline_ns)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    struct fibril_waker_info info = {.name = "semaphore", .object = s, .inside = false};
+    int64_t retry_ns = 0;
+    if (!t) {
+        return -ENOMEM;
+    }
+    for (;;) {
+        fibril__address_enter(t, s);
+        int rc = try(s);
+        if (rc != -EAGAIN) {
+            fibril__address_leave(t);
+            return rc;
+        }
+        bool shared = is_shared(s);
+        int64_t until_ns = shared ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
+        rc = fibril__address_wait(t, &info, until_ns);
+        if (rc < 0 && !(rc == -ETIMEDOUT && until_ns != deadline_ns)) {
+            if (try(s) == 0) { /* a post that came with it is not to be lost */
+                return 0;
+            }
+            if (rc != -EINTR || !fibril__posix_restart()) {
+                return rc;
+            }
+        }
+    }
+}
+
+static int wait_until(sem_t *s, clockid_t clock, const struct timespec *until)
+{
+    int saved = errno;
+    int rc = try(s);
+    if (rc == -EAGAIN) {
+        int64_t deadline_ns;
+        rc = fibril__deadline_at(clock, until, &deadline_ns);
+        rc = rc ? rc : wait_for(s, deadline_ns);
+    }
+    return (int)fibril__posix_result(rc, saved);
+}
+
+int fibril_posix_sem_wait(sem_t *s)
+{
+    return fibril__on_loop() ? wait_until(s, CLOCK_MONOTONIC, NULL) : sem_wait(s);
+}
+
+int fibril_posix_sem_timedwait(sem_t *s, const struct timespec *until)
+{
+    return fibril__on_loop() ? wait_until(s, CLOCK_REALTIME, until) : sem_timedwait(s, until);
+}
+
+int fibril_posix_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *until)
+{
+    return fibril__on_loop() ? wait_until(s, clock, until) : sem_clockwait(s, clock, until);
+}
+
+int fibril_posix_sem_post(sem_t *s)
+{
+    int rc = sem_post(s);
+    if (rc == 0) {
+        fibril__address_wake(s, 1);
+    }
+    return rc;
+}
+
+const struct fibril__call fibril__calls_sem[] = {
+    FIBRIL__CALL(sem_wait),
+    FIBRIL__CALL(sem_timedwait),
+    FIBRIL__CALL(sem_clockwait),
+    FIBRIL__CALL(sem_post),
+    {NULL, NULL, false, NULL},
+};
