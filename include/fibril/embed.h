@@ -73,8 +73,8 @@ FIBRIL_API struct fibril *fibril_embed_next(void);
  * false if f is not parked or its wait cannot be ended now. Never parks. */
 FIBRIL_API bool fibril_embed_interrupt(struct fibril *f);
 
-/* Counts an operation of the caller that needed no wait, as the calls of io.h do; when its budget is
- * used up, yields. For system calls that the embedder makes itself. MAY PARK; a no-op outside
+/* Counts an operation of the caller that needed no wait, as the calls of io.h do; when its budget
+ * is used up, yields. For system calls that the embedder makes itself. MAY PARK; a no-op outside
  * loops. */
 FIBRIL_API void fibril_embed_spend(void);
 

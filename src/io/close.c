@@ -174,14 +174,15 @@ static int forget_all(int fd)
     return 0;
 }
 
-/* No loop has ever used fd: there is nothing to forget. */
+/* Neither a loop nor the pool uses fd: there is nothing to forget. */
 static bool is_unknown(int fd)
 {
     if (fd < 0 || fd >= FIBRIL__FD_SIMULATED) {
         return false;
     }
     const _Atomic uint64_t *word = fibril__users_word(fd);
-    return word && atomic_load_explicit(word, memory_order_relaxed) == 0;
+    return word && atomic_load_explicit(word, memory_order_relaxed) == 0 &&
+           LIKELY(!fibril__pool_forget(fd));
 }
 
 int fibril_close(int fd)
