@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the extension share.
+ *
+ * A Python fibril is a fibril with a thread state of its own. While it runs Python it holds the
+ * GIL; while it is parked it holds none. Code in C that runs on a fibril and wants to call Python:
+ *
+ *     struct pyfibril self = {0};
+ *     char frames[FIBRIL__PY_FRAMES];
+ *     if (fibril__py_begin(&self, frames, sizeof frames) == 0) {     now it has the GIL
+ *         ... calls Python ...
+ *         fibril__py_leave(&self);                                    now it has not
+ *         ... parks in fibril_* calls ...
+ *         fibril__py_enter(&self);                                    now it has
+ *         fibril__py_end(&self);                                      and not, for good
+ *     }
+ *
+ * The baton: a fibril that parks between leave and enter, and sees that the next to run is also
+ * between its leave and enter, does not release the GIL: the next one finds it held (`kept`) and
+ * only makes its own thread state the current one. That is safe even when the guess was wrong: a
+ * fibril that parked elsewhere and wants the GIL waits for it by parking, and others run, until one
+ * between leave and enter takes the baton.
+ */
+#ifndef FIBRIL_PY_H
+#define FIBRIL_PY_H
+
+#include "pystate.h"
+
+#include <fibril/embed.h>
+#include <fibril/fibril.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FIBRIL__PY_FRAMES 1024 /* bytes for the first Python frames, on the fibril's own stack */
+
+/* One Python fibril. Lies on its stack, in its Fibril object, or in memory of its own for threads
+ * that CPython made. */
+struct pyfibril {
+    struct fibril *fibril;
+    PyThreadState *tstate; /* NULL until it has run */
+    PyObject *handle;      /* its Fibril object, NULL until somebody asked; see handle.c */
+    bool ours;             /* between leave and enter, or about to begin: takes the baton */
+    bool adopted;          /* a thread that CPython made: neither its state nor its end are ours */
+    bool cancelled_async;  /* Cancelled is on its way as an asynchronous exception */
+};
+
+/* The state of the extension: there is one interpreter and one loop. */
+struct fibril__py {
+    struct fibril_loop *loop; /* of the main thread; NULL: not enabled */
+    struct fibril *main;      /* its main fibril */
+    PyInterpreterState *interp;
+    bool kept;     /* the GIL is held by nobody in particular: see above */
+    bool can_keep; /* this version of CPython allows it */
+    bool layer;    /* the POSIX layer is installed */
+    bool ending;   /* the interpreter is: no fibril but the main one runs Python again */
+    size_t thread_stack_bytes, spawn_stack_bytes;
+    uint64_t handed; /* switches that kept the GIL */
+
+    PyObject *cancelled, *deadlock, *closed; /* exception types */
+    PyTypeObject *fibril_type, *channel_type;
+};
+extern struct fibril__py fibril__py;
+
+/* ---- entering and leaving Python ---- */
+
+/* Gives the calling fibril, which has no thread state, one, and takes the GIL. *p is all zero; p
+ * and frames must stay in place until the end. Returns 0, or -ENOMEM without the GIL. MAY PARK. */
+int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes);
+
+/* Clears the calling fibril's thread state (which may run Python) and releases the GIL. */
+void fibril__py_end(struct pyfibril *p);
+
+/* Whether the fibril that runs next may be handed the GIL. */
+static inline bool fibril__py_next_takes(void)
+{
+    const struct fibril *next = fibril__py.can_keep ? fibril_embed_next() : NULL;
+    const struct pyfibril *q = next ? fibril_embed_runtime(next) : NULL;
+    return q && q->ours;
+}
+
+/* Before a call of fibril's that may park: the GIL is released, or kept for the next one. */
+static inline void fibril__py_leave(struct pyfibril *p)
+{
+    p->ours = true;
+    if (fibril__py_next_takes()) {
+        fibril__py.kept = true;
+    } else {
+        PyEval_SaveThread();
+    }
+}
+
+/* Enters the slow way, or, when the interpreter ends, not at all. */
+void fibril__py_enter_slow(struct pyfibril *p);
+
+/* After it. MAY PARK. */
+static inline void fibril__py_enter(struct pyfibril *p)
+{
+    p->ours = false;
+    if (!fibril__py.kept) {
+        fibril__py_enter_slow(p);
+        return;
+    }
+    fibril__py.kept = false;
+    if (fibril__pystate_current() != p->tstate) {
+        fibril__py.handed++;
+        fibril__pystate_swap(p->tstate);
+    }
+}
+
+/* The calling Python fibril, with the GIL; NULL on an OS thread without a loop (no exception is
+ * set) and when there is no memory (one is). */
+struct pyfibril *fibril__py_self_slow(struct fibril *f);
+static inline struct pyfibril *fibril__py_self(void)
+{
+    struct fibril *f = fibril_current();
+    struct pyfibril *p = f ? fibril_embed_runtime(f) : NULL;
+    return p ? p : fibril__py_self_slow(f);
+}
+
+/* ---- waiting (wait.c) ---- */
+
+/* Something of fibril's that may park, called without the GIL on a fibril of the main loop. */
+typedef int fibril__py_op(void *arg, int64_t deadline_ns);
+
+/* Carries op(arg) out without the GIL and returns its result: on the calling fibril, or for an OS
+ * thread without a loop on a fibril of the main thread's loop, while the OS thread waits. Signal
+ * handlers run in between; when one raises, 1 is returned with the exception set (op returns no
+ * value above 0 on its own). MAY PARK. */
+int fibril__py_wait(fibril__py_op *op, void *arg, int64_t deadline_ns);
+
+/* ---- handles (handle.c) ---- */
+
+/* The Fibril object of p, which runs now or has not ended; made if need be. Borrowed. */
+PyObject *fibril__py_handle(struct pyfibril *p);
+
+/* p, which has a handle and is not a spawned one, is about to end. With the GIL. */
+void fibril__py_handle_ended(struct pyfibril *p);
+
+/* How many fibrils that fibril.spawn made and that are no daemons are alive. */
+size_t fibril__py_spawned(void);
+/* Waits until there is none. With the GIL. 0, or -1 with an exception. */
+int fibril__py_join_spawned(void);
+
+/* ---- conversions (convert.c) ---- */
+
+/* The exception that is set, normalised, with its traceback; it is set no more. */
+PyObject *fibril__py_take_exception(void);
+
+/* Raises the exception of a negative errno that a wait of the calling fibril ended with, and
+ * returns NULL. -ECANCELED: Cancelled, and the cancellation counts as delivered. */
+PyObject *fibril__py_raise(int rc);
+
+/* Seconds from now as a deadline; None is FIBRIL_FOREVER, below zero counts as zero. Returns false
+ * with an exception for what is no number. */
+bool fibril__py_deadline(PyObject *seconds, int64_t *ret_deadline_ns);
+
+/* After a wait that ended with -EINTR: runs Python's signal handlers. Returns false with their
+ * exception, true when the wait is to be made again. */
+bool fibril__py_interrupted(void);
+
+/* ---- registration: each adds its types and functions; 0, or -1 with an exception ---- */
+
+int fibril__py_errors_init(PyObject *module);
+int fibril__py_fibril_init(PyObject *module);
+int fibril__py_wait_init(PyObject *module);
+int fibril__py_enable_init(PyObject *module);
+int fibril__py_wsgi_init(PyObject *module);
+
+#endif

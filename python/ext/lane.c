@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a fibril gets and gives up its thread state. Invariant: a fibril's runtime word points to its
+ * pyfibril from before it first runs Python until after it last did.
+ */
+#include "fibril_py.h"
+
+struct fibril__py fibril__py;
+
+/* A daemon that is still there when the interpreter ends must not touch it again, and the process
+ * goes on without it. */
+static void stop_here(void)
+{
+    struct fibril_waker *never;
+    fibril_shield_begin();
+    while (fibril_waker_new(&never) < 0) {
+        fibril_yield();
+    }
+    for (;;) {
+        fibril_waker_wait(never, FIBRIL_FOREVER);
+    }
+}
+
+void fibril__py_enter_slow(struct pyfibril *p)
+{
+    if (fibril__py.ending && p->fibril != fibril__py.main) {
+        stop_here();
+    }
+    PyEval_RestoreThread(p->tstate);
+}
+
+/* The caller cannot take what it may have been handed: the GIL is released like anybody's. */
+static void drop_baton(void)
+{
+    if (fibril__py.kept) {
+        fibril__py.kept = false;
+        PyEval_SaveThread();
+    }
+}
+
+int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
+{
+    PyThreadState *ts = PyThreadState_New(fibril__py.interp);
+    if (!ts) {
+        drop_baton();
+        return -ENOMEM;
+    }
+    fibril__pystate_lend_frames(ts, frames, bytes);
+    p->fibril = fibril_current();
+    p->tstate = ts;
+    fibril_embed_set_runtime(p->fibril, p);
+    fibril__py_enter(p);
+    return 0;
+}
+
+void fibril__py_end(struct pyfibril *p)
+{
+    PyThreadState *ts = p->tstate;
+    if (p->handle) {
+        fibril__py_handle_ended(p);
+    }
+    PyThreadState_Clear(ts);
+    fibril__pystate_return_frames(ts);
+    fibril_embed_set_runtime(p->fibril, NULL);
+    if (fibril__py_next_takes()) {
+        fibril__pystate_swap(NULL);
+        PyThreadState_Delete(ts);
+        fibril__py.kept = true;
+    } else {
+        PyThreadState_DeleteCurrent();
+    }
+    p->tstate = NULL;
+}
+
+/* ---- threads that CPython made, and the main one ---- */
+
+static void forget_adopted(void *arg)
+{
+    PyMem_RawFree(arg);
+}
+
+/* The record lives until the fibril ends; its handle, if any, dies with the thread state: see
+ * handle.c. */
+struct pyfibril *fibril__py_self_slow(struct fibril *f)
+{
+    if (!f) {
+        return NULL;
+    }
+    struct pyfibril *p = PyMem_RawCalloc(1, sizeof *p);
+    if (!p || fibril_at_exit(forget_adopted, p) < 0) {
+        PyMem_RawFree(p);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    p->fibril = f;
+    p->tstate = PyThreadState_Get();
+    p->adopted = true;
+    fibril_embed_set_runtime(f, p);
+    return p;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The extension module fibril._fibril: its definition and the list of what adds itself to it,
+ * nothing else. One interpreter, one loop: state is process-wide, and subinterpreters are refused.
+ */
+#include "fibril_py.h"
+
+static int (*const areas[])(PyObject *module) = {
+    fibril__py_errors_init, fibril__py_fibril_init, fibril__py_wait_init, fibril__py_enable_init,
+#if FIBRIL_PY_WSGI
+    fibril__py_wsgi_init,
+#endif
+};
+
+static int exec_module(PyObject *module)
+{
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "fibril does not work in subinterpreters");
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof areas / sizeof *areas; i++) {
+        if (areas[i](module) < 0) {
+            return -1;
+        }
+    }
+    return PyModule_AddStringConstant(module, "__version__", fibril_version());
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec_module},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL}};
+
+PyDoc_STRVAR(module_doc, "Green threads: the part of fibril in C. Use the package fibril.");
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "fibril._fibril",
+                                        .m_doc = module_doc, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit__fibril(void);
+PyMODINIT_FUNC PyInit__fibril(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parts of CPython that change from version to version, and nothing else of the extension.
+ * Every way here that is not public API has a public one beside it, which -DFIBRIL_PY_PORTABLE=1
+ * forces; a version that nobody has looked at does not compile without it.
+ *
+ * Two shortcuts are taken. A thread state's first frames go to memory of the fibril's own stack
+ * instead of a 16 KiB mapping (the fields are in the public struct since 3.11). And 3.11 exchanges
+ * the current thread state without touching the GIL; from 3.12 on PyThreadState_Swap drops and
+ * takes the GIL itself, so there a switch goes through PyEval_SaveThread like any thread's.
+ *
+ * Rejected: the internal headers (Py_BUILD_CORE), which break with each release.
+ */
+#include "pystate.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#if PY_VERSION_HEX < 0x030b0000
+#error "fibril needs CPython 3.11 or newer"
+#endif
+#if PY_VERSION_HEX >= 0x030f0000 && !FIBRIL_PY_PORTABLE
+#error                                                                                             \
+    "this version of CPython is unknown to fibril: check pystate.c, or set -Dpython_portable=true"
+#endif
+
+/* ---- the current thread state ---- */
+
+static bool can_swap;
+
+bool fibril__pystate_init(void)
+{
+#if PY_VERSION_HEX < 0x030c0000 && !FIBRIL_PY_PORTABLE
+    can_swap = true;
+#endif
+    return can_swap;
+}
+
+void fibril__pystate_swap(PyThreadState *ts)
+{
+    PyThreadState_Swap(ts);
+}
+
+PyThreadState *fibril__pystate_current(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* ---- frames ---- */
+
+#if FIBRIL_PY_PORTABLE
+
+void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
+{
+    (void)ts;
+    (void)memory;
+    (void)bytes;
+}
+
+void fibril__pystate_return_frames(PyThreadState *ts)
+{
+    (void)ts;
+}
+
+#else
+
+/* The first element of a root chunk stays unused: by that CPython knows never to free it. */
+void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
+{
+    if (ts->datastack_chunk) {
+        return;
+    }
+    _PyStackChunk *chunk = memory;
+    *chunk = (_PyStackChunk){.previous = NULL, .size = bytes};
+    ts->datastack_chunk = chunk;
+    ts->datastack_top = &chunk->data[1];
+    ts->datastack_limit = (PyObject **)(void *)((char *)memory + bytes);
+}
+
+void fibril__pystate_return_frames(PyThreadState *ts)
+{
+    ts->datastack_chunk = NULL;
+    ts->datastack_top = NULL;
+    ts->datastack_limit = NULL;
+}
+
+#endif
+
+/* ---- chunks ---- */
+
+/* A call at the edge of a chunk maps a new one, and its return unmaps it, each time. So CPython's
+ * arena allocator, through which both go, gets a few idle chunks to draw on. */
+enum { CHUNK_BYTES = 16384, CHUNKS_MAX = 256 };
+
+static PyObjectArenaAllocator arenas;
+static void *idle_chunks[CHUNKS_MAX];
+static unsigned idle_count;
+static atomic_flag idle_lock = ATOMIC_FLAG_INIT;
+
+static void lock_idle(void)
+{
+    while (atomic_flag_test_and_set_explicit(&idle_lock, memory_order_acquire)) {}
+}
+
+static void unlock_idle(void)
+{
+    atomic_flag_clear_explicit(&idle_lock, memory_order_release);
+}
+
+static void *arena_alloc(void *context, size_t size)
+{
+    void *chunk = NULL;
+    if (size == CHUNK_BYTES) {
+        lock_idle();
+        chunk = idle_count > 0 ? idle_chunks[--idle_count] : NULL;
+        unlock_idle();
+    }
+    return chunk ? chunk : arenas.alloc(context, size);
+}
+
+static void arena_free(void *context, void *chunk, size_t size)
+{
+    bool kept = false;
+    if (size == CHUNK_BYTES) {
+        lock_idle();
+        kept = idle_count < CHUNKS_MAX;
+        if (kept) {
+            idle_chunks[idle_count++] = chunk;
+        }
+        unlock_idle();
+    }
+    if (!kept) {
+        arenas.free(context, chunk, size);
+    }
+}
+
+void fibril__pystate_pool_chunks(void)
+{
+    PyObject_GetArenaAllocator(&arenas);
+    if (arenas.alloc != arena_alloc) {
+        PyObjectArenaAllocator ours = {arenas.ctx, arena_alloc, arena_free};
+        PyObject_SetArenaAllocator(&ours);
+    }
+}
+
+/* ---- exceptions from outside ---- */
+
+bool fibril__pystate_async_pending(PyThreadState *ts)
+{
+    return ts->async_exc != NULL;
+}
+
+/* ---- frames for people ---- */
+
+/* faulthandler's own writer: it allocates nothing. Exported by 3.11 and 3.12. */
+static void (*find_writer(void))(int fd, PyThreadState *ts)
+{
+    static void (*writer)(int fd, PyThreadState *ts);
+    static bool looked;
+    if (!looked) {
+        void *symbol = dlsym(RTLD_DEFAULT, "_Py_DumpTraceback");
+        memcpy(&writer, &symbol, sizeof symbol);
+        looked = true;
+    }
+    return writer;
+}
+
+bool fibril__pystate_write_frames(PyThreadState *ts, int fd)
+{
+    void (*writer)(int fd, PyThreadState *ts) = find_writer();
+    if (writer) {
+        writer(fd, ts);
+    }
+    return writer != NULL;
+}
+
+const char *fibril__pystate_describe(void)
+{
+    static char text[160];
+    snprintf(text, sizeof text, "thread states %s; first frames %s; stacks in signal handlers %s",
+             can_swap ? "swapped with the GIL held" : "exchanged through the GIL",
+             FIBRIL_PY_PORTABLE ? "in chunks of CPython's" : "on the fibril's stack",
+             find_writer() ? "written by the interpreter" : "not available");
+    return text;
+}

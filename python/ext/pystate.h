@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The only door to what differs between versions of CPython: which thread state is current, and
+ * where a thread state keeps its Python frames. See pystate.c.
+ */
+#ifndef FIBRIL_PY_PYSTATE_H
+#define FIBRIL_PY_PYSTATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+/* Whether the current thread state can be exchanged while the GIL stays held, here and now. Call
+ * once, with the GIL, before any other fibril runs. */
+bool fibril__pystate_init(void);
+
+/* Makes ts (NULL: none) the current thread state of the OS thread, which keeps the GIL. */
+void fibril__pystate_swap(PyThreadState *ts);
+
+/* The current thread state, NULL if there is none. */
+PyThreadState *fibril__pystate_current(void);
+
+/* Gives ts, which has run nothing yet, `memory` for its first Python frames; CPython adds chunks of
+ * its own when they do not fit. A no-op on the portable path. */
+void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes);
+
+/* Takes them back from ts, which has no frame any more. */
+void fibril__pystate_return_frames(PyThreadState *ts);
+
+/* Keeps the 16 KiB chunks that CPython maps and unmaps for deeper frames for reuse. With the GIL.
+ */
+void fibril__pystate_pool_chunks(void);
+
+/* Whether an exception set by PyThreadState_SetAsyncExc has not been raised in ts yet. */
+bool fibril__pystate_async_pending(PyThreadState *ts);
+
+/* Writes the Python frames of ts, innermost first, to descriptor fd. Async-signal-safe. Returns
+ * false where this interpreter offers no way. */
+bool fibril__pystate_write_frames(PyThreadState *ts, int fd);
+
+/* What doctor says of the paths taken. */
+const char *fibril__pystate_describe(void);
+
+#endif

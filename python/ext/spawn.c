@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spawn and current: fibrils that Python starts. The fibril owns a reference to its handle while it
+ * lives; the handle holds the pyfibril, and hands it over to the stack at the very end, because the
+ * handle may go before the thread state does.
+ */
+#include "spawn.h"
+
+static size_t spawned;            /* alive and no daemons */
+static struct fibril_event *none; /* for whoever waits until there is none */
+
+size_t fibril__py_spawned(void)
+{
+    return spawned;
+}
+
+/* ---- the life of one ---- */
+
+static PyObject *call(struct handle *h)
+{
+    PyObject *fn = h->fn, *args = h->args, *kwargs = h->kwargs;
+    h->fn = h->args = h->kwargs = NULL;
+    PyObject *result;
+    if (fibril_cancelled()) {
+        result = fibril__py_raise(-ECANCELED);
+    } else if (!args && !kwargs) {
+        result = PyObject_CallNoArgs(fn);
+    } else {
+        PyObject *all = args ? Py_NewRef(args) : PyTuple_New(0);
+        result = all ? PyObject_Call(fn, all, kwargs) : NULL;
+        Py_XDECREF(all);
+    }
+    Py_DECREF(fn);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return result;
+}
+
+static void count_end(const struct handle *h)
+{
+    spawned -= !h->daemon;
+    if (spawned == 0 && none) {
+        fibril_event_set(none);
+    }
+}
+
+/* No memory to begin: whoever joins hears of it. Without the GIL, so the reference is lost. */
+static void fail_to_begin(struct handle *h)
+{
+    h->live = NULL;
+    count_end(h);
+    h->state = HANDLE_RAISED;
+    h->fn = h->outcome = h->kwargs = NULL;
+    if (h->ended) {
+        fibril_event_set(h->ended);
+    }
+    fibril_embed_set_runtime(fibril_current(), NULL);
+}
+
+static int run(void *arg)
+{
+    struct handle *h = arg;
+    struct fibril *self = fibril_current();
+    char frames[FIBRIL__PY_FRAMES] __attribute__((aligned(16)));
+    if (fibril__py_begin(&h->own, frames, sizeof frames) < 0) {
+        fail_to_begin(h);
+        fibril_detach(self);
+        return -ENOMEM;
+    }
+    PyObject *result = call(h);
+    enum handle_state state = result ? HANDLE_RETURNED : HANDLE_RAISED;
+    struct pyfibril last = h->own;
+    last.handle = NULL;
+    h->outcome = result ? result : fibril__py_take_exception();
+    h->live = NULL;
+    fibril_embed_set_runtime(self, &last);
+    count_end(h);
+    fibril__py_end_handle(h, state);
+    Py_DECREF(h);
+    fibril__py_end(&last);
+    fibril_detach(self);
+    return 0;
+}
+
+/* ---- spawn ---- */
+
+/* Takes name= and daemon= out of the keywords; what is left is the function's. */
+static int split_keywords(struct handle *h, PyObject *const *values, PyObject *names)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (PyUnicode_CompareWithASCIIString(name, "daemon") == 0) {
+            int daemon = PyObject_IsTrue(values[i]);
+            if (daemon < 0) {
+                return -1;
+            }
+            h->daemon = daemon;
+        } else if (PyUnicode_CompareWithASCIIString(name, "name") == 0) {
+            if (values[i] != Py_None && !PyUnicode_Check(values[i])) {
+                PyErr_SetString(PyExc_TypeError, "name must be a str or None");
+                return -1;
+            }
+            Py_XSETREF(h->name, values[i] == Py_None ? NULL : Py_NewRef(values[i]));
+        } else if ((!h->kwargs && !(h->kwargs = PyDict_New())) ||
+                   PyDict_SetItem(h->kwargs, name, values[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int keep_arguments(struct handle *h, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    h->fn = Py_NewRef(args[0]);
+    if (n > 1) {
+        h->args = PyTuple_New(n - 1);
+        for (Py_ssize_t i = 1; h->args && i < n; i++) {
+            PyTuple_SET_ITEM(h->args, i - 1, Py_NewRef(args[i]));
+        }
+        if (!h->args) {
+            return -1;
+        }
+    }
+    return names ? split_keywords(h, args + n, names) : 0;
+}
+
+/* From the main thread's loop, or from an OS thread without one. */
+static int start(struct handle *h)
+{
+    struct fibril_spawn_opts opts = {.stack_bytes = fibril__py.spawn_stack_bytes, .daemon = true};
+    if (h->name && !(opts.name = PyUnicode_AsUTF8(h->name))) {
+        return -1;
+    }
+    opts.loop = fibril_current() ? NULL : fibril__py.loop;
+    h->live = &h->own;
+    h->own.handle = (PyObject *)h;
+    int rc = fibril_spawn(run, h, &opts, &h->own.fibril);
+    if (rc < 0) {
+        h->live = NULL;
+        fibril__py_raise(rc);
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(
+    spawn_doc,
+    "spawn(function, /, *args, name=None, daemon=False, **kwargs)\n--\n\n"
+    "Starts a fibril that calls function(*args, **kwargs), and returns its Fibril. It runs\n"
+    "when the caller parks. The process waits for it before it ends, unless it is a "
+    "daemon.\n\n"
+    "Raises RuntimeError before fibril.enable(), MemoryError.");
+
+static PyObject *py_spawn(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    if (n < 1 || !PyCallable_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "spawn needs something to call");
+        return NULL;
+    }
+    if (!fibril__py.loop) {
+        return fibril__py_raise(-EPERM);
+    }
+    struct handle *h = fibril__py_new_handle();
+    if (!h || keep_arguments(h, args, n, names) < 0 || start(h) < 0) {
+        Py_XDECREF(h);
+        return NULL;
+    }
+    h->id = fibril_id(h->own.fibril);
+    if (fibril_current()) { /* another OS thread's may be waiting for the GIL already */
+        h->own.ours = true;
+        fibril_embed_set_runtime(h->own.fibril, &h->own);
+    }
+    spawned += !h->daemon;
+    return Py_NewRef((PyObject *)h);
+}
+
+/* ---- current ---- */
+
+PyDoc_STRVAR(current_doc, "current()\n--\n\nReturns the calling Fibril, None on a real OS thread.");
+
+static PyObject *py_current(PyObject *module, PyObject *unused)
+{
+    struct pyfibril *p = fibril__py_self();
+    if (!p) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *handle = fibril__py_handle(p);
+    return Py_XNewRef(handle);
+}
+
+/* ---- the end of the process ---- */
+
+static int wait_none(void *arg, int64_t deadline_ns)
+{
+    (void)arg;
+    return fibril_event_wait(none, deadline_ns);
+}
+
+int fibril__py_join_spawned(void)
+{
+    while (spawned > 0) {
+        if (!none && fibril_event_new(0, &none) < 0) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        fibril_event_reset(none);
+        int rc = fibril__py_wait(wait_none, NULL, FIBRIL_FOREVER);
+        if (rc != 0) {
+            if (rc < 0) {
+                fibril__py_raise(rc);
+            }
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyMethodDef functions[] = {
+    {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_FASTCALL | METH_KEYWORDS, spawn_doc},
+    {"current", py_current, METH_NOARGS, current_doc},
+    {NULL, NULL, 0, NULL}};
+
+int fibril__py_spawn_init(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}
