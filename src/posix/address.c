@@ -81,8 +81,7 @@ static bool take_out(struct fibril__thread *t)
 static void take_wake(struct fibril__thread *t)
 {
     fibril_shield_begin();
-    while (fibril_waker_wait(t->waker, FIBRIL_FOREVER) < 0) {
-    }
+    while (fibril_waker_wait(t->waker, FIBRIL_FOREVER) < 0) {}
     fibril_shield_end();
 }
 

@@ -3,6 +3,7 @@
  * What programs ask of, and tell to, a pthread_t. For a thread that is a fibril: its stack, its
  * name; scheduling belongs to the OS thread of its loop.
  */
+#include "posix/calls.h"
 #include "posix/thread.h"
 
 #include <string.h>
@@ -117,14 +118,9 @@ int fibril_posix_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu
 }
 
 const struct fibril__call fibril__calls_attr[] = {
-    FIBRIL__CALL(pthread_getattr_np),
-    FIBRIL__CALL(pthread_setname_np),
-    FIBRIL__CALL(pthread_getname_np),
-    FIBRIL__CALL(pthread_getcpuclockid),
-    FIBRIL__CALL(pthread_getschedparam),
-    FIBRIL__CALL(pthread_setschedparam),
-    FIBRIL__CALL(pthread_setschedprio),
-    FIBRIL__CALL(pthread_getaffinity_np),
-    FIBRIL__CALL(pthread_setaffinity_np),
-    {NULL, NULL, false, NULL},
+    FIBRIL__CALL(pthread_getattr_np),     FIBRIL__CALL(pthread_setname_np),
+    FIBRIL__CALL(pthread_getname_np),     FIBRIL__CALL(pthread_getcpuclockid),
+    FIBRIL__CALL(pthread_getschedparam),  FIBRIL__CALL(pthread_setschedparam),
+    FIBRIL__CALL(pthread_setschedprio),   FIBRIL__CALL(pthread_getaffinity_np),
+    FIBRIL__CALL(pthread_setaffinity_np), {NULL, NULL, false, NULL},
 };

@@ -7,6 +7,7 @@
  * A fibril enters the table before it unlocks the mutex, so no signal that is sent with the mutex
  * held can miss it.
  */
+#include "posix/calls.h"
 #include "posix/mutex.h"
 
 enum { CLOCK_IS_MONOTONIC = 2 }; /* libc's bit in __wrefs */

@@ -4,13 +4,13 @@
  * down to the thread's first frame: C++ destructors and handlers of cleanup attributes run, and C's
  * pthread_cleanup_push handlers, which the compiler registers here, when their frame is reached.
  */
+#include "posix/calls.h"
 #include "posix/thread.h"
 
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unwind.h>
-
 
 static struct fibril__thread *self_or_abort(void)
 {
@@ -29,13 +29,16 @@ static void run_cleanup_below(struct fibril__thread *t, uintptr_t frame)
     __pthread_unwind_buf_t *buf = t->cleanups;
     if (buf && (uintptr_t)buf < frame) {
         t->cleanups = buf->__pad[0];
-        siglongjmp((struct __jmp_buf_tag *)(void *)buf->__cancel_jmp_buf, 1);
+        void *jump = buf->__cancel_jmp_buf; /* as much of a jump buffer as there is without a mask
+                                             */
+        __asm__("" : "+r"(jump));
+        siglongjmp(jump, 1);
     }
 }
 
 static _Unwind_Reason_Code stop(int version, _Unwind_Action actions, _Unwind_Exception_Class cls,
-                                struct _Unwind_Exception *exception, struct _Unwind_Context *context,
-                                void *arg)
+                                struct _Unwind_Exception *exception,
+                                struct _Unwind_Context *context, void *arg)
 {
     struct fibril__thread *t = arg;
     bool last = (actions & _UA_END_OF_STACK) != 0;
@@ -93,10 +96,6 @@ NORETURN void fibril_posix_pthread_exit(void *result)
 }
 
 /* ---- what pthread_cleanup_push compiles to in C ---- */
-
-extern void __pthread_register_cancel(__pthread_unwind_buf_t *buf);
-extern void __pthread_unregister_cancel(__pthread_unwind_buf_t *buf);
-NORETURN extern void __pthread_unwind_next(__pthread_unwind_buf_t *buf);
 
 void fibril_posix___pthread_register_cancel(__pthread_unwind_buf_t *buf)
 {

@@ -66,7 +66,6 @@ static void free_object(struct object *o)
 
 /* ---- writing ---- */
 
-
 static int protect(const struct object *o, int protection)
 {
     if (o->relro == o->relro_end) {
@@ -173,7 +172,7 @@ static int cover_table(struct cover *c, struct object *o, const struct tables *t
     for (size_t i = 0; i < len; i++) {
         void *ours = choose(c, t, &r[i], threads);
         void **word = (void **)(t->base + r[i].r_offset);
-        if (!ours || *word == ours) {
+        if (!ours || *word == ours || !*word) { /* a weak symbol that nobody has stays away */
             continue;
         }
         if (!add_patch(o, word)) {
@@ -209,8 +208,7 @@ static bool holds(const struct dl_phdr_info *i, const void *address)
 {
     for (int n = 0; n < i->dlpi_phnum; n++) {
         const ElfW(Phdr) *p = &i->dlpi_phdr[n];
-        if (p->p_type == PT_LOAD &&
-            (uintptr_t)address - (i->dlpi_addr + p->p_vaddr) < p->p_memsz) {
+        if (p->p_type == PT_LOAD && (uintptr_t)address - (i->dlpi_addr + p->p_vaddr) < p->p_memsz) {
             return true;
         }
     }
@@ -219,8 +217,8 @@ static bool holds(const struct dl_phdr_info *i, const void *address)
 
 static bool is_skipped(const struct cover *c, const struct dl_phdr_info *i)
 {
-    static const char *const names[] = {"/libc.so",  "/ld-linux", "/libasan.", "/libtsan.",
-                                        "/libubsan.", "linux-vdso"};
+    static const char *const names[] = {"/libc.so",  "/ld-linux",  "/libasan.",
+                                        "/libtsan.", "/libubsan.", "linux-vdso"};
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         if (strstr(i->dlpi_name, names[n])) {
             return true;
@@ -319,8 +317,7 @@ static void forget_the_gone(void)
 int fibril__imports_cover(fibril__import_fn *choose_fn, const void *const *skip, size_t n,
                           const void *threads_of)
 {
-    struct cover c = {
-        .choose = choose_fn, .skip = skip, .skip_len = n, .threads_of = threads_of};
+    struct cover c = {.choose = choose_fn, .skip = skip, .skip_len = n, .threads_of = threads_of};
     dl_iterate_phdr(visit, &c);
     if (c.rc == 0) {
         forget_the_gone();

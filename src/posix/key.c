@@ -6,6 +6,7 @@
  * deleted and made again starts with NULL everywhere, and its destructor, which libc does not tell:
  * of keys made before the layer came, it is found in libc's own table (key_table.c).
  */
+#include "posix/calls.h"
 #include "posix/key.h"
 
 #include "base/alloc.h"
@@ -69,8 +70,7 @@ static struct fibril__thread *holder(bool make)
     if (!fibril__on_loop()) {
         return NULL;
     }
-    struct fibril__thread *t =
-        make ? fibril__thread_self() : fibril_embed_get(fibril_current());
+    struct fibril__thread *t = make ? fibril__thread_self() : fibril_embed_get(fibril_current());
     return t && !t->main ? t : NULL;
 }
 
@@ -177,8 +177,7 @@ static bool destroy_round(struct fibril__thread *t)
 
 void fibril__values_destroy(struct fibril__thread *t)
 {
-    for (int round = 0; round < ROUNDS && destroy_round(t); round++) {
-    }
+    for (int round = 0; round < ROUNDS && destroy_round(t); round++) {}
     t->values_len = 0;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "posix/key.h"
 
+#include <limits.h>
 #include <link.h>
 
 struct entry {

@@ -91,11 +91,11 @@ struct fibril__call {
     }
 
 /* Each area's calls, ended by a NULL name; install.c lists the tables. */
-extern const struct fibril__call fibril__calls_thread[], fibril__calls_exit[],
-    fibril__calls_attr[], fibril__calls_key[], fibril__calls_once[], fibril__calls_mutex[],
-    fibril__calls_cond[], fibril__calls_rwlock[], fibril__calls_sem[], fibril__calls_futex[],
-    fibril__calls_stream[], fibril__calls_socket[], fibril__calls_poll[], fibril__calls_epoll[],
-    fibril__calls_file[], fibril__calls_sleep[], fibril__calls_name[], fibril__calls_child[],
-    fibril__calls_signal[], fibril__calls_fork[], fibril__calls_load[];
+extern const struct fibril__call fibril__calls_thread[], fibril__calls_exit[], fibril__calls_attr[],
+    fibril__calls_key[], fibril__calls_once[], fibril__calls_mutex[], fibril__calls_cond[],
+    fibril__calls_rwlock[], fibril__calls_sem[], fibril__calls_futex[], fibril__calls_stream[],
+    fibril__calls_socket[], fibril__calls_poll[], fibril__calls_epoll[], fibril__calls_file[],
+    fibril__calls_sleep[], fibril__calls_name[], fibril__calls_child[], fibril__calls_signal[],
+    fibril__calls_fork[], fibril__calls_load[];
 
 #endif

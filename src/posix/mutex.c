@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See mutex.h. Recursive and error-checking mutexes know their owner by the number of its OS thread,
- * which all fibrils of a loop share. So while a fibril other than the main one holds such a mutex,
- * its owner field holds the fibril's mark instead: no OS thread finds itself there, and each fibril
- * only itself. libc sees its own number there only during a real call of the owner.
+ * See mutex.h. Recursive and error-checking mutexes know their owner by the number of its OS
+ * thread, which all fibrils of a loop share. So while a fibril other than the main one holds such a
+ * mutex, its owner field holds the fibril's mark instead: no OS thread finds itself there, and each
+ * fibril only itself. libc sees its own number there only during a real call of the owner.
  *
  * Rejected: a table of held mutexes, which would cost a look-up and memory for each lock.
  */
+#include "posix/calls.h"
 #include "posix/mutex.h"
 
 #include <sys/syscall.h>
@@ -251,10 +252,7 @@ int fibril_posix_pthread_mutex_unlock(pthread_mutex_t *m)
 }
 
 const struct fibril__call fibril__calls_mutex[] = {
-    FIBRIL__CALL(pthread_mutex_lock),
-    FIBRIL__CALL(pthread_mutex_trylock),
-    FIBRIL__CALL(pthread_mutex_timedlock),
-    FIBRIL__CALL(pthread_mutex_clocklock),
-    FIBRIL__CALL(pthread_mutex_unlock),
-    {NULL, NULL, false, NULL},
+    FIBRIL__CALL(pthread_mutex_lock),      FIBRIL__CALL(pthread_mutex_trylock),
+    FIBRIL__CALL(pthread_mutex_timedlock), FIBRIL__CALL(pthread_mutex_clocklock),
+    FIBRIL__CALL(pthread_mutex_unlock),    {NULL, NULL, false, NULL},
 };

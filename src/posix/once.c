@@ -4,6 +4,7 @@
  * here instead of in the kernel, where nobody could wake it: the one that runs the routine may be a
  * fibril of the same OS thread.
  */
+#include "posix/calls.h"
 #include "posix/mutex.h"
 
 enum { ONCE_RUNNING = 1, ONCE_DONE = 2 }; /* libc's bits in the word */

@@ -3,6 +3,7 @@
  * Read-write locks: real ones, taken by a real try. Waiters are woken together when the lock is
  * given back, since which of them can go is libc's decision; whoever cannot waits again.
  */
+#include "posix/calls.h"
 #include "posix/mutex.h"
 
 typedef int try_fn(pthread_rwlock_t *l);
@@ -98,12 +99,8 @@ int fibril_posix_pthread_rwlock_unlock(pthread_rwlock_t *l)
 }
 
 const struct fibril__call fibril__calls_rwlock[] = {
-    FIBRIL__CALL(pthread_rwlock_rdlock),
-    FIBRIL__CALL(pthread_rwlock_timedrdlock),
-    FIBRIL__CALL(pthread_rwlock_clockrdlock),
-    FIBRIL__CALL(pthread_rwlock_wrlock),
-    FIBRIL__CALL(pthread_rwlock_timedwrlock),
-    FIBRIL__CALL(pthread_rwlock_clockwrlock),
-    FIBRIL__CALL(pthread_rwlock_unlock),
-    {NULL, NULL, false, NULL},
+    FIBRIL__CALL(pthread_rwlock_rdlock),      FIBRIL__CALL(pthread_rwlock_timedrdlock),
+    FIBRIL__CALL(pthread_rwlock_clockrdlock), FIBRIL__CALL(pthread_rwlock_wrlock),
+    FIBRIL__CALL(pthread_rwlock_timedwrlock), FIBRIL__CALL(pthread_rwlock_clockwrlock),
+    FIBRIL__CALL(pthread_rwlock_unlock),      {NULL, NULL, false, NULL},
 };

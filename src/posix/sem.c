@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Semaphores: real ones, taken by a real try, waited for in the table of addresses. */
+#include "posix/calls.h"
 #include "posix/mutex.h"
 
 #include <semaphore.h>
@@ -84,9 +85,6 @@ int fibril_posix_sem_post(sem_t *s)
 }
 
 const struct fibril__call fibril__calls_sem[] = {
-    FIBRIL__CALL(sem_wait),
-    FIBRIL__CALL(sem_timedwait),
-    FIBRIL__CALL(sem_clockwait),
-    FIBRIL__CALL(sem_post),
-    {NULL, NULL, false, NULL},
+    FIBRIL__CALL(sem_wait), FIBRIL__CALL(sem_timedwait), FIBRIL__CALL(sem_clockwait),
+    FIBRIL__CALL(sem_post), {NULL, NULL, false, NULL},
 };

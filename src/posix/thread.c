@@ -6,6 +6,7 @@
  * The record of a thread that pthread_create made lives until it has ended and is joined or
  * detached; that of any other fibril ends with the fibril.
  */
+#include "posix/calls.h"
 #include "posix/thread.h"
 
 #include "base/alloc.h"
@@ -132,7 +133,8 @@ void fibril__thread_ended(struct fibril *f, void *word)
         free_record(t);
         return;
     }
-    fibril__address_wake(&t->life, FIBRIL__WAKE_ALL); /* a joiner may have freed t: only its place */
+    fibril__address_wake(&t->life, FIBRIL__WAKE_ALL); /* a joiner may have freed t: only its place
+                                                       */
     fibril__futex_wake(&t->life, INT_MAX);
 }
 
@@ -239,8 +241,9 @@ pthread_t fibril_posix_pthread_self(void)
 
 static struct fibril *joined(const void *object)
 {
-    const struct fibril__thread *t = CONTAINER_OF(object, struct fibril__thread, life);
-    return t->fibril;
+    const char *life = object;
+    const void *t = life - offsetof(struct fibril__thread, life);
+    return ((const struct fibril__thread *)t)->fibril;
 }
 
 static bool has_ended(struct fibril__thread *t)

@@ -28,7 +28,7 @@ struct fibril__thread {
     struct fibril__link waiting; /* in the table of such waits */
     const void *address;         /* what it waits on there; NULL: it is not in the table */
     uint32_t row;                /* where in the table */
-    int owner;                   /* its mark in mutexes that know their owner, see fibril__owner_mark */
+    int owner; /* its mark in mutexes that know their owner, see fibril__owner_mark */
 
     struct fibril__value *values; /* of pthread keys: `inside`, or more on the heap */
     uint16_t values_len, values_cap;
@@ -40,8 +40,9 @@ struct fibril__thread {
     bool main;
     uint8_t cancel_state, cancel_type;
     bool cancel_wanted;
-    void *exit_frame;                             /* where pthread_exit unwinds to */
-    struct fibril__thread *next_live, *prev_live; /* all threads made by pthread_create */
+    void *exit_frame;                 /* above this frame pthread_exit need not unwind */
+    void **exit_jump;                 /* where it goes then; NULL: it cannot exit from inside */
+    __pthread_unwind_buf_t *cleanups; /* of pthread_cleanup_push, newest first */
 };
 
 /* The calling fibril's record, made if need be; NULL: no memory. Only on a loop. */

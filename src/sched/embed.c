@@ -11,6 +11,7 @@
 #include "sched/wait.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 /* ---- hooks ---- */
 
@@ -95,6 +96,17 @@ struct fibril *fibril_embed_next(void)
     const struct fibril_loop *loop = fibril__loop;
     bool known = loop && !FIBRIL_HARD && loop->ticks > 1;
     return known ? loop->run_head : NULL;
+}
+
+int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes)
+{
+    if (f->ctx.policy != FIBRIL__OWN && f->ctx.policy != FIBRIL__UNGUARDED) {
+        return -ENOTSUP;
+    }
+    char *low = fibril__slot_of(f) + sysconf(_SC_PAGESIZE);
+    *ret_low = low;
+    *ret_bytes = (size_t)((const char *)f - low);
+    return 0;
 }
 
 bool fibril_embed_interrupt(struct fibril *f)

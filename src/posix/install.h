@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Between install.c and the areas that it sets up. */
+#ifndef FIBRIL_POSIX_INSTALL_H
+#define FIBRIL_POSIX_INSTALL_H
+
+#include <stdbool.h>
+
+/* Wraps the signal handlers that the program has set before, and puts them back. */
+int fibril__signal_wrap_all(void);
+void fibril__signal_unwrap_all(void);
+
+/* The covered call of that name, NULL if there is none. */
+const struct fibril__call *fibril__call_find(const char *name);
+
+#endif
