@@ -74,15 +74,13 @@ static int report_use(void *arg)
 
 static int measured(void *arg)
 {
-    size_t last = 0;
     for (uintptr_t bytes = 512; bytes <= 32 * KIB; bytes *= 2) {
         struct fibril *f;
         ASSERT_OK(fibril_spawn(report_use, (void *)bytes, arg, &f));
         ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
         ASSERT_GE(used, bytes);
-        ASSERT_LE(used, bytes + 24 * KIB); /* sanitizers have large frames */
-        ASSERT_GE(used, last);
-        last = used;
+        ASSERT_LE(used, bytes + 24 * KIB); /* sanitizers have large frames, the
+                                              loader binds names on the caller's stack */
     }
     struct fibril_site sites[4];
     ASSERT_EQ(fibril_sites(sites, 4), 1);
