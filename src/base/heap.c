@@ -167,6 +167,14 @@ void fibril__heap_remove(struct fibril__heap *h, struct fibril__heap_node *n)
     take_out(h, h->places[n->index]);
 }
 
+void fibril__heap_clear(struct fibril__heap *h, bool tell)
+{
+    for (uint32_t i = 0; tell && i < h->len; i++) {
+        h->nodes[h->entries[i].number]->index = FIBRIL__HEAP_OUT;
+    }
+    h->len = h->numbers = h->free_number = 0;
+}
+
 struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h)
 {
     struct fibril__heap_node *n = h->nodes[h->entries[0].number];

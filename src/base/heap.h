@@ -9,6 +9,7 @@
 #ifndef FIBRIL_BASE_HEAP_H
 #define FIBRIL_BASE_HEAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,6 +59,10 @@ static inline int64_t fibril__heap_min(const struct fibril__heap *h)
 {
     return h->len ? h->entries[0].key : INT64_MAX;
 }
+
+/* Removes all entries at once. The nodes are told that they are out only if `tell` is set: else
+ * they must not be used again. */
+void fibril__heap_clear(struct fibril__heap *h, bool tell);
 
 /* Removes and returns the node with the smallest key; the heap is not empty. */
 struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h);

@@ -172,6 +172,16 @@ int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
     return 0;
 }
 
+void fibril__context_forget(void *low, size_t bytes)
+{
+#if FIBRIL_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(low, bytes);
+#else
+    (void)low;
+    (void)bytes;
+#endif
+}
+
 void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__context *c)
 {
     (void)m;

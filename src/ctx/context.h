@@ -116,6 +116,9 @@ void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__cont
 static inline void fibril__context_fini(struct fibril__machine *m, struct fibril__context *c);
 void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c);
 
+/* Nobody will ever return through the frames on the stack [low, low + bytes): for ASan. */
+void fibril__context_forget(void *low, size_t bytes);
+
 /* Calls fn(arg) on the stack of c, which is not running, below its frames and as if called from
  * where it stopped, so that backtrace(3) shows them; then the running context `self` goes on.
  * Returns false where that is not to be had: no room, a context that has not begun, under

@@ -243,15 +243,38 @@ static void *carve(uint8_t log2, bool stacks)
     return slot;
 }
 
+/* A fork must not find the table half changed, nor the lock held by a thread that stays behind. */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void after_fork_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
+}
+
+/* Under the lock. */
+static void set_up(void)
+{
+    if (!page_bytes) {
+        page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+        pthread_atfork(before_fork, after_fork, after_fork_child);
+    }
+}
+
 void *fibril__slot_take_fresh(struct fibril__slot_cache *c)
 {
     if (fibril__alloc_refuse()) {
         return NULL;
     }
     pthread_mutex_lock(&lock);
-    if (!page_bytes) {
-        page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-    }
+    set_up();
     struct fibril__slot_cache *s = &spare[c->stacks][c->log2];
     void *slot = NULL;
     if (s->len > 0) {
@@ -303,6 +326,12 @@ void fibril__slot_give_grow(struct fibril__slot_cache *c, void *slot)
 static void give_pages_back(const struct fibril__slot_cache *c, char *slot)
 {
     madvise(slot + page_bytes, ((size_t)1 << c->log2) - page_bytes, MADV_DONTNEED);
+}
+
+/* Guard pages in between stay what they are. */
+bool fibril__slots_drop(char *first, size_t n, uint8_t log2)
+{
+    return madvise(first + page_bytes, (n << log2) - page_bytes, MADV_DONTNEED) == 0;
 }
 
 void fibril__slot_cache_trim(struct fibril__slot_cache *c)

@@ -98,6 +98,9 @@ static inline void fibril__slot_give(struct fibril__slot_cache *c, void *slot)
     }
 }
 
+/* Gives the pages of n adjoining stack slots with guard pages back. False: the system refuses. */
+bool fibril__slots_drop(char *first, size_t n, uint8_t log2);
+
 /* Gives the pages of slots that were not needed since the last call back to the system. */
 void fibril__slot_cache_trim(struct fibril__slot_cache *c);
 

@@ -79,6 +79,13 @@ int fibril__debug_loop_started(struct fibril_loop *loop)
     return rc;
 }
 
+int fibril__debug_loop_forked(struct fibril_loop *loop)
+{
+    fibril__sigquit_forked();
+    fibril__stall_forked();
+    return fibril__stall_watch(loop);
+}
+
 void fibril__debug_loop_ending(struct fibril_loop *loop)
 {
     fibril__stall_unwatch(loop);

@@ -19,6 +19,10 @@ void fibril__sigquit_install(void);
 int fibril__stall_watch(struct fibril_loop *loop);
 void fibril__stall_unwatch(struct fibril_loop *loop);
 
+/* In the child of a fork: the watching thread, and a dump that was asked for, are the parent's. */
+void fibril__stall_forked(void);
+void fibril__sigquit_forked(void);
+
 /* Writes a backtrace of where the caller is to descriptor fd, leaving out the `skip` innermost
  * frames. */
 void fibril__backtrace_write(int fd, int skip);

@@ -227,3 +227,9 @@ void fibril__sigquit_install(void)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install);
 }
+
+void fibril__sigquit_forked(void)
+{
+    atomic_store(&quit_pending, false);
+    quit_message.link = (struct fibril__link){NULL, NULL};
+}

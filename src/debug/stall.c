@@ -168,3 +168,11 @@ void fibril__stall_unwatch(struct fibril_loop *loop)
     pthread_cond_signal(&changed);
     pthread_mutex_unlock(&lock);
 }
+
+void fibril__stall_forked(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    pthread_cond_init(&changed, NULL);
+    watched_len = 0;
+    thread_runs = false;
+}

@@ -37,6 +37,9 @@ static struct {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+/* Calls in the pool that use a descriptor: fibril_close looks here before it takes the mutex. */
+static _Atomic unsigned calls_with_fd;
+
 /* ---- set-up and fork ------------------------------------------------------------------------- */
 
 static void reset(void)
@@ -62,9 +65,17 @@ static void after_fork(void)
     pthread_mutex_unlock(&pool.mutex);
 }
 
-/* The threads stayed behind, and so did all who wait for them. */
+static void empty(struct fibril__list *jobs)
+{
+    while (fibril__list_pop(jobs)) {}
+}
+
+/* The threads stayed behind, and so did all who wait for them: no job is queued or withdrawn. */
 static void after_fork_child(void)
 {
+    empty(&pool.usual);
+    empty(&pool.slow);
+    atomic_store(&calls_with_fd, 0);
     pthread_mutex_init(&pool.mutex, NULL);
     reset();
 }
@@ -230,9 +241,6 @@ struct call {
     void *arg;
     struct fibril *fibril;
 };
-
-/* Calls in the pool that use a descriptor: fibril_close looks here before it takes the mutex. */
-static _Atomic unsigned calls_with_fd;
 
 static void run_call(struct fibril__job *job)
 {

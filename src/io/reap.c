@@ -22,6 +22,18 @@ static struct {
     pid_t owner;       /* the process that has it; a fork has neither thread nor children */
 } reaper = {.mutex = PTHREAD_MUTEX_INITIALIZER, .set = -1};
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void after_fork_child(void)
+{
+    pthread_mutex_init(&reaper.mutex, NULL);
+}
+
+static void set_up(void)
+{
+    pthread_atfork(NULL, NULL, after_fork_child);
+}
+
 /* Returns whether the child is no more, by us or by others. */
 static bool is_reaped(int pidfd)
 {
@@ -96,6 +108,7 @@ void fibril__reap_later(int pidfd)
         close(pidfd);
         return;
     }
+    pthread_once(&once, set_up);
     pthread_mutex_lock(&reaper.mutex);
     if (reaper.owner != getpid()) {
         if (reaper.set >= 0) {

@@ -48,6 +48,33 @@ struct lookup {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* taken before the pool's */
 static struct fibril__list lookups = {{&lookups.head, &lookups.head}};
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Nobody carries out the parent's lookups here: they cannot be joined. */
+static void after_fork_child(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    while (fibril__list_pop(&lookups)) {}
+}
+
+/* After the pool has set up: preparations for a fork run last registered first, and this mutex is
+ * taken first. */
+static void set_up(void)
+{
+    fibril__pool_threads();
+    pthread_atfork(before_fork, after_fork, after_fork_child);
+}
+
 static int error_of(int gai)
 {
     switch (gai) {
@@ -227,6 +254,7 @@ static int wait_for(struct waiter *w, const char *host, const char *service,
 {
     struct fibril_loop *loop = fibril__loop;
     w->fibril = loop->current;
+    pthread_once(&once, set_up);
     pthread_mutex_lock(&mutex);
     w->lookup = find_or_start(host, service, hints);
     if (w->lookup) {

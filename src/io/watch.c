@@ -24,6 +24,7 @@ struct inner {
     struct fibril__timer timer;
     int32_t why; /* LEAVING: why */
     uint32_t state;
+    uint32_t forks; /* the loop's at the start: a watch of the parent's is none of the child's */
 };
 
 _Static_assert(sizeof(struct inner) <= sizeof(((struct fibril_watch *)0)->opaque_),
@@ -91,6 +92,7 @@ int fibril_watch_start(struct fibril_watch *w, int fd, short events, int64_t dea
     *in = (struct inner){.op = {.kind = FIBRIL__OP_POLL, .fd = fd, .events = events, .done = done}};
     in->op.flags = events & POLLPRI ? 0 : FIBRIL__POLL_TRUSTS;
     fibril__timer_init(&in->timer, fire);
+    in->forks = fibril__loop->forks;
     w->fn = fn;
     if (deadline_ns != FIBRIL_FOREVER) {
         rc = fibril__timer_start(&in->timer, deadline_ns);
@@ -111,6 +113,10 @@ int fibril_watch_start(struct fibril_watch *w, int fd, short events, int64_t dea
 int fibril_watch_stop(struct fibril_watch *w)
 {
     struct inner *in = inner_of(w);
+    if (UNLIKELY(in->forks != fibril__loop->forks)) {
+        in->state = IDLE;
+        return 0;
+    }
     if (in->state == LEAVING) {
         return -EINPROGRESS;
     }

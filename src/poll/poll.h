@@ -90,6 +90,10 @@ struct fibril__poll_ops {
     int (*open)(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller);
     void (*close)(struct fibril__poller *p);
 
+    /* Frees p in the child of a fork: without a word to the kernel objects that the parent goes on
+     * with. */
+    void (*abandon)(struct fibril__poller *p);
+
     /* Starts op. Returns 1 if it was over at once (result is set, done will not be called), 0 if
      * done will be called. Any failure is a result: this call itself cannot fail. */
     int (*start)(struct fibril__poller *p, struct fibril__op *op);

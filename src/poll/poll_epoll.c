@@ -462,3 +462,4 @@ const struct fibril__poll_ops fibril__poll_epoll = {
     .wake = epoll_wake,
     .now = epoll_now,
 };
+    .abandon = epoll_close, /* the set lives on in the parent, with what is in it */

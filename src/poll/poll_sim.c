@@ -299,6 +299,7 @@ const struct fibril__poll_ops fibril__poll_sim = {
     .name = "sim",
     .open = sim_open,
     .close = sim_close,
+    .abandon = sim_close,
     .start = sim_start,
     .cancel = sim_cancel,
     .wait = sim_wait,

@@ -720,20 +720,33 @@ static int uring_open(const struct fibril__poll_opts *opts, struct fibril__polle
     return 0;
 }
 
-static void uring_close(struct fibril__poller *base)
+static void free_poller(struct uring_poller *p)
 {
-    struct uring_poller *p = self_of(base);
-    fibril__uring_close(&p->ring);
     fibril__wakeup_close(&p->wakeup);
     fibril__fd_table_fini(&p->table);
     fibril__free(p);
 }
 
 const struct fibril__poll_ops fibril__poll_uring = {
+static void uring_close(struct fibril__poller *base)
+{
+    struct uring_poller *p = self_of(base);
+    fibril__uring_close(&p->ring);
+    free_poller(p);
+}
+
+static void uring_abandon(struct fibril__poller *base)
+{
+    struct uring_poller *p = self_of(base);
+    fibril__uring_abandon(&p->ring);
+    free_poller(p);
+}
+
     .name = "uring",
     .open = uring_open,
     .close = uring_close,
     .start = uring_start,
+    .abandon = uring_abandon,
     .attempt = uring_attempt,
     .cancel = uring_cancel,
     .wait = uring_wait,

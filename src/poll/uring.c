@@ -231,13 +231,18 @@ int fibril__uring_open(struct fibril__uring *r, uint32_t sq_entries, uint32_t cq
     return rc;
 }
 
-void fibril__uring_close(struct fibril__uring *r)
+void fibril__uring_abandon(struct fibril__uring *r)
 {
     munmap(r->sqes, r->sq_entries * sizeof(*r->sqes));
     munmap(r->rings, r->rings_bytes);
+    close(r->fd);
+}
+
+void fibril__uring_close(struct fibril__uring *r)
+{
     if (r->enter_flags & IORING_ENTER_REGISTERED_RING) {
         struct io_uring_rsrc_update u = {.offset = (uint32_t)r->enter_fd};
         syscall(SYS_io_uring_register, r->fd, IORING_UNREGISTER_RING_FDS, &u, 1);
     }
-    close(r->fd);
+    fibril__uring_abandon(r);
 }

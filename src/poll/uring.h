@@ -43,6 +43,9 @@ struct fibril__uring {
 int fibril__uring_open(struct fibril__uring *r, uint32_t sq_entries, uint32_t cq_entries);
 void fibril__uring_close(struct fibril__uring *r);
 
+/* In the child of a fork: lets go of a ring that the parent goes on with. */
+void fibril__uring_abandon(struct fibril__uring *r);
+
 /* Hands what is queued to the kernel and waits for a completion, as long as timeout_ns says; with
  * `look` false it only submits. Returns 0, also after the time or a signal; -EAGAIN, -EBUSY,
  * -ENOMEM if not all was taken, which may be tried again after looking at the completions; or what

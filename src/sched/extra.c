@@ -60,6 +60,11 @@ int fibril_key_new(void (*destroy)(void *value), unsigned *ret_key)
     return rc;
 }
 
+void fibril__extra_forked(void)
+{
+    pthread_mutex_init(&key_lock, NULL);
+}
+
 int fibril_local_set(unsigned key, void *value)
 {
     struct fibril *self = fibril__self();

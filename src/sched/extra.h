@@ -32,8 +32,14 @@ struct fibril__extra *fibril__extra(struct fibril *f);
  * to end. May park. */
 void fibril__extra_run_exits(struct fibril *self);
 
+/* In the child of a fork: nobody is in the middle of making a key. */
+void fibril__extra_forked(void);
+
 /* Frees f's extra part. */
 void fibril__extra_free(struct fibril *f);
+
+/* Takes f, which has gone without ending, out of its scope. */
+void fibril__scope_forget(struct fibril *f);
 
 /* Tells the scope of f, if it has one, that it ended with `result`. */
 void fibril__scope_ended(struct fibril *f, int result);

@@ -17,6 +17,9 @@ struct fibril_loop;
 int fibril__debug_loop_started(struct fibril_loop *loop);
 void fibril__debug_loop_ending(struct fibril_loop *loop);
 
+/* The process is the child of a fork, and this its only loop. Returns 0 or -errno. */
+int fibril__debug_loop_forked(struct fibril_loop *loop);
+
 /* No fibril of the loop is ready, and no timer, operation or outside waker can make one so; other
  * loops may. If that is true of all loops: reports, and aborts, or ends the main fibril's wait with
  * -EDEADLK and returns true. */

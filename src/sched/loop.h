@@ -67,6 +67,7 @@ struct fibril_loop {
     struct stop *stop;         /* a started loop: told to end, by whom */
     unsigned index;            /* number in the process */
     uint32_t select_turn;      /* where the next select starts to look */
+    uint32_t forks;            /* how often the process has become its own child */
     pthread_t thread;
     struct fibril_opts opts;
     struct fibril main;
@@ -132,6 +133,13 @@ static ALWAYS_INLINE void fibril__loop_switch(struct fibril_loop *loop, struct f
 
 /* Returns the loop's cache of own stacks of that size, NULL if there is no memory for one. */
 struct fibril__slot_cache *fibril__loop_stacks(struct fibril_loop *loop, uint8_t log2);
+
+/* In the child of a fork: `loop` is the only one. */
+void fibril__loops_forked(struct fibril_loop *loop);
+
+/* What the main fibril of a loop does, in the child of a fork by another one: waits until the
+ * others have ended, and ends the process. */
+int fibril__loop_outlive(void *loop);
 
 /* Loop number i of the process or NULL; stable while that loop lives. At most FIBRIL__LOOPS_MAX. */
 enum { FIBRIL__LOOPS_MAX = 256 };

@@ -381,6 +381,34 @@ int fibril_loop_detach(void)
     return rc;
 }
 
+/* ---- after a fork ---- */
+
+/* The others' memory stays: what waited there may still be linked somewhere. */
+void fibril__loops_forked(struct fibril_loop *loop)
+{
+    for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
+        struct fibril_loop *other = atomic_load(&loops[i]);
+        if (other && other != loop) {
+            atomic_store(&other->asleep, false); /* nobody wakes its poller, which is the parent's
+                                                  */
+            atomic_store(&loops[i], NULL);
+        }
+        atomic_store(&visitors[i], 0);
+    }
+    atomic_store(&loop_count, 1);
+}
+
+int fibril__loop_outlive(void *arg)
+{
+    struct fibril_loop *loop = arg;
+    fibril_shield_begin();
+    if (drain(loop, &loop->alive) == -EDEADLK) {
+        cancel_those_left(loop, /* all= */ true);
+        drain_cancelled(loop, &loop->alive);
+    }
+    exit(EXIT_SUCCESS);
+}
+
 /* ---- further loops ---- */
 
 struct start {

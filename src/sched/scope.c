@@ -103,6 +103,16 @@ void fibril__scope_ended(struct fibril *f, int result)
     }
 }
 
+void fibril__scope_forget(struct fibril *f)
+{
+    struct fibril_scope *s = f->extra ? f->extra->scope : NULL;
+    if (s) {
+        f->extra->scope = NULL;
+        fibril__link_remove(&f->extra->in_scope);
+        s->count--;
+    }
+}
+
 static bool abort_close(struct fibril *f, int error)
 {
     (void)error;

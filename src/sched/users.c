@@ -109,3 +109,23 @@ int fibril__users_sort(int fd)
     }
     return sort;
 }
+
+static void clear_chunk(_Atomic uint64_t *chunk)
+{
+    const uint64_t sort = UINT64_C(3) << FIBRIL__USERS_SORT_SHIFT;
+    for (unsigned i = 0; i < CHUNK; i++) {
+        uint64_t now = atomic_load_explicit(&chunk[i], memory_order_relaxed);
+        if (now & ~sort) { /* reading does not cost the child a copy of the page */
+            atomic_store_explicit(&chunk[i], now & sort, memory_order_relaxed);
+        }
+    }
+}
+
+void fibril__users_forked(void)
+{
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        if (chunks[i]) {
+            clear_chunk(chunks[i]);
+        }
+    }
+}

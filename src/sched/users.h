@@ -46,6 +46,9 @@ int fibril__users_enter(int fd);
  * first seen, which those it accepts inherit: one call per listener, not one per connection. */
 int fibril__users_sort(int fd);
 
+/* In the child of a fork: no loop has used anything yet. Sorts stay known. */
+void fibril__users_forked(void);
+
 /* Returns the bit of loop number i. */
 static inline uint64_t fibril__users_bit(unsigned i)
 {
