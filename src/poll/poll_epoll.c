@@ -455,6 +455,7 @@ const struct fibril__poll_ops fibril__poll_epoll = {
     .name = "epoll",
     .open = epoll_open,
     .close = epoll_close,
+    .abandon = epoll_close, /* the set lives on in the parent, with what is in it */
     .start = epoll_start,
     .attempt = epoll_attempt,
     .cancel = epoll_cancel,
@@ -462,4 +463,3 @@ const struct fibril__poll_ops fibril__poll_epoll = {
     .wake = epoll_wake,
     .now = epoll_now,
 };
-    .abandon = epoll_close, /* the set lives on in the parent, with what is in it */

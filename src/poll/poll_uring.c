@@ -727,7 +727,6 @@ static void free_poller(struct uring_poller *p)
     fibril__free(p);
 }
 
-const struct fibril__poll_ops fibril__poll_uring = {
 static void uring_close(struct fibril__poller *base)
 {
     struct uring_poller *p = self_of(base);
@@ -742,11 +741,12 @@ static void uring_abandon(struct fibril__poller *base)
     free_poller(p);
 }
 
+const struct fibril__poll_ops fibril__poll_uring = {
     .name = "uring",
     .open = uring_open,
     .close = uring_close,
-    .start = uring_start,
     .abandon = uring_abandon,
+    .start = uring_start,
     .attempt = uring_attempt,
     .cancel = uring_cancel,
     .wait = uring_wait,
