@@ -19,6 +19,7 @@ import tempfile
 sys.dont_write_bytecode = True
 from benches import Context, all_benches  # noqa: E402
 from programs import Builder, Missing, raise_file_limit  # noqa: E402
+from python import python_benches  # noqa: E402
 import report  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -118,9 +119,9 @@ def print_table(bench, rows, troubles):
 
 
 def main():
-    benches = all_benches()
+    benches = all_benches() + python_benches()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("names", nargs="*", metavar="NAME", help="of: " + ", ".join(b.name for b in benches))
+    p.add_argument("names", nargs="*", metavar="NAME", help="of: " + ", ".join(b.name for b in benches) + "; or python, for all that begin with py-")
     p.add_argument("--runs", type=int, help="runs of each program (5; 2 with --quick)")
     p.add_argument("--quick", action="store_true", help="short runs: to see that it works, not to compare")
     p.add_argument("--build", default=os.path.join(ROOT, "build", "release-bench"), metavar="DIR",
@@ -128,6 +129,8 @@ def main():
     p.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), metavar="DIR", help="where results go")
     p.add_argument("--only", metavar="WHO", action="append", help="only programs whose name starts with WHO")
     args = p.parse_args()
+    if "python" in args.names:
+        args.names = [n for n in args.names if n != "python"] + [b.name for b in benches if b.name.startswith("py-")]
     unknown = set(args.names) - {b.name for b in benches}
     if unknown:
         p.error("no bench called %s; there are: %s" % (", ".join(sorted(unknown)), ", ".join(b.name for b in benches)))

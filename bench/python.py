@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""The Python benchmarks: fibril as threads (`-m fibril`, the program unchanged) and by its own API, beside its peers.
+
+`bench/run.py python` runs all of them; each is also a bench of its own, called py-NAME. Peers are Debian's packages;
+bjoern, fastwsgi, granian and whatever else Debian lacks are taken from build/bench/venv when that is there
+(tools: `python3 -m venv`, `pip install`), and skipped otherwise.
+"""
+import atexit
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+from benches import Bench, Target, check_answer
+from programs import HELLO, LOAD_CORE, Missing, Server, free_port, pinned, run_for_rows, wrk
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+PY = os.path.join(HERE, "py")
+PYTHON = "/usr/bin/python3"
+VENV = os.path.join(ROOT, "build", "bench", "venv", "bin")
+FIBRIL = ("fibril-py", "fibril-thread")
+# Who is compared, and what it is to the programs in bench/py: (fibril enabled, name there).
+WHO = {"fibril-py": (True, "fibril"), "fibril-thread": (True, "threads"), "os-thread": (False, "threads"),
+       "greenlet": (False, "greenlet"), "gevent": (False, "gevent"), "eventlet": (False, "eventlet"),
+       "asyncio": (False, "asyncio"), "uvloop": (False, "uvloop")}
+
+
+def package(ctx):
+    path = os.path.join(ctx.builder.build_dir, "python")
+    if not os.path.isdir(os.path.join(path, "fibril")):
+        raise Missing("this build has no Python package")
+    return path
+
+
+def python(ctx, enabled):
+    """(the command that runs a Python program, its environment)"""
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    if enabled:
+        env["PYTHONPATH"] = package(ctx)
+    return [PYTHON, "-m", "fibril"] if enabled else [PYTHON], env
+
+
+# ---- micro -------------------------------------------------------------------------------------------
+
+def micro(bench, who, n=None, quick=None):
+    enabled, name = WHO[who]
+
+    def measure(ctx):
+        command, env = python(ctx, enabled)
+        count = [str(quick if ctx.quick and quick else n)] if n else []
+        env_words = ["%s=%s" % pair for pair in env.items()]
+        return run_for_rows(["env", *env_words, *command, os.path.join(PY, "micro.py"), bench, name, *count])
+    return measure
+
+
+def micro_bench(bench, title, ref, whos, targets, counts=(None, None), fewer=()):
+    """fewer: {who: count} for those who cannot make as many."""
+    fewer = dict(fewer)
+    programs = {w: micro(bench, w, fewer.get(w, counts[0]), counts[1]) for w in whos}
+    return Bench("py-" + bench, title, ref, programs, targets)
+
+
+# ---- servers -----------------------------------------------------------------------------------------
+
+def echo(who):
+    enabled, name = WHO[who]
+
+    def measure(ctx):
+        command, env = python(ctx, enabled)
+        client, rows = ctx.builder.own("echo_client"), []
+        for connections in (64, 1000):
+            with Server([*command, os.path.join(PY, "echo.py"), name], env=env) as s:
+                argv = [client, str(s.port), str(connections), str(ctx.seconds), str(s.pid)]
+                r = run_for_rows(argv, LOAD_CORE)[0]
+            rows.append({"case": str(connections), "metric": "us", "value": r["us"]})
+        return rows
+    return measure
+
+
+def tool(name):
+    """A program of Debian's or of the venv; Missing without."""
+    for folder in ("/usr/bin", VENV):
+        if os.access(os.path.join(folder, name), os.X_OK):
+            return os.path.join(folder, name)
+    raise Missing(name + " is not installed")
+
+
+def module(name):
+    """The Python that has this module: Debian's, else the venv's."""
+    for exe in (PYTHON, os.path.join(VENV, "python3")):
+        if os.path.exists(exe) and not subprocess.run([exe, "-c", "import " + name], stderr=subprocess.DEVNULL,
+                                                      check=False).returncode:
+            return exe
+    raise Missing(name + " is not installed")
+
+
+def gunicorn_argv(port, *more):
+    return ["-m", "gunicorn", "--chdir", PY, "-b", "127.0.0.1:%d" % port, "-w", "1", "--backlog", "4096",
+            "--worker-connections", "20000", "--keep-alive", "75", "--timeout", "600", "--log-level", "critical", *more,
+            "app:application"]
+
+
+def serving(who, threads=64):
+    """A function of ctx that starts this server of the application."""
+    def start(ctx, more_env=None):
+        port = free_port()
+        command, env = python(ctx, who.startswith("fibril"))
+        own = lambda name: [module(name), os.path.join(PY, "serve.py"), name, str(port)]
+        argv = {
+            "fibril-serve": lambda: [*command, "serve", "app:application", "--bind", "127.0.0.1:%d" % port, "--chdir", PY],
+            "fibril-gunicorn": lambda: command + gunicorn_argv(port, "-k", "gthread", "--threads", str(threads)),
+            # With a thousand OS threads it answers nobody; with as many as people give it, it does.
+            "gunicorn-gthread": lambda: command + gunicorn_argv(port, "-k", "gthread", "--threads", "64"),
+            "gunicorn-gevent": lambda: command + gunicorn_argv(port, "-k", "gevent", "-c",
+                                                               os.path.join(PY, "gunicorn_gevent.py")),
+            "gevent-pywsgi": lambda: [*command, os.path.join(PY, "serve.py"), "pywsgi", str(port)],
+            "eventlet-wsgi": lambda: [*command, os.path.join(PY, "serve.py"), "eventlet", str(port)],
+            "uvicorn-uvloop": lambda: [*command, "-m", "uvicorn", "--app-dir", PY, "--port", str(port), "--loop", "uvloop",
+                                       "--backlog", "4096", "--no-access-log", "--log-level", "critical",
+                                       "--timeout-keep-alive", "75", "app:asgi"],
+            "bjoern": lambda: own("bjoern"),
+            "fastwsgi": lambda: own("fastwsgi"),
+            "granian": lambda: [tool("granian"), "--interface", "wsgi", "--port", str(port), "--working-dir", PY,
+                                "--no-log", "--backlog", "4096", "app:application"],
+        }[who]()
+        return Server(argv, port, dict(env, **(more_env or {})))
+    return start
+
+
+def cpu_per_request(s, ctx, path, connections):
+    before = s.cpu()
+    n = wrk(ctx.builder, "http://127.0.0.1:%d%s" % (s.port, path), connections, ctx.seconds)
+    return (s.cpu() - before) * 1e6 / n
+
+
+def hello(who):
+    def measure(ctx):
+        rows = []
+        for connections in (64, 1000):
+            with serving(who, connections + 10)(ctx) as s:
+                check_answer(s, "/hello", HELLO.encode())
+                rows.append({"case": str(connections), "metric": "us",
+                             "value": cpu_per_request(s, ctx, "/hello", connections)})
+        return rows
+    return measure
+
+
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1}
+
+
+def percentile(text, which):
+    found = re.search(r"^\s+%d(?:\.\d+)?%%\s+([0-9.]+)(us|ms|s)" % which, text, re.MULTILINE)
+    if not found:
+        raise RuntimeError("no percentile in what wrk says: " + text[-300:])
+    return float(found.group(1)) * UNITS[found.group(2)]
+
+
+def fairness(who):
+    """How many times the median the slowest hundredth of the requests takes, at 1,000 connections."""
+    def measure(ctx):
+        with serving(who, 1010)(ctx) as s:
+            check_answer(s, "/hello", HELLO.encode())
+            argv = [ctx.builder.tool("wrk"), "-t1", "-c1000", "-d%ds" % ctx.seconds, "--latency", "--timeout", "30s",
+                    "http://127.0.0.1:%d/hello" % s.port]
+            text = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+                                  timeout=ctx.seconds + 60, preexec_fn=pinned(LOAD_CORE)).stdout
+        median, p99 = percentile(text, 50), percentile(text, 99)
+        if not median:
+            raise RuntimeError("no request was answered")
+        return [{"case": "p99 / median", "metric": "times", "value": p99 / median},
+                {"case": "p99", "metric": "ms", "value": p99 * 1000}]
+    return measure
+
+
+def slow(who):
+    def measure(ctx):
+        with serving(who, 10010)(ctx) as s:
+            check_answer(s, "/hello", HELLO.encode())
+            argv = [ctx.builder.own("slow"), str(s.port), "10000", "2" if ctx.quick else "3", "1000", str(s.tree()[-1])]
+            return run_for_rows(argv, LOAD_CORE)
+    return measure
+
+
+class Database:
+    """One PostgreSQL for all measurements, away from the server's core; it ends with the run."""
+
+    def __init__(self):
+        self.address = None
+        self.stack = contextlib.ExitStack()
+        atexit.register(self.stack.close)
+
+    def get(self):
+        if not self.address:
+            sys.path.insert(0, os.path.join(ROOT, "python", "stacks"))
+            import servers
+            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="fibril-bench-pg-"))
+            os.chmod(folder, 0o755)
+            before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {LOAD_CORE})
+            try:
+                self.address = self.stack.enter_context(servers.postgres(folder))[1]
+            except servers.Missing as e:
+                raise Missing(str(e)) from None
+            finally:
+                os.sched_setaffinity(0, before)
+        return self.address
+
+
+database = Database()
+
+
+def query(who):
+    def measure(ctx):
+        with serving(who, 74)(ctx, {"BENCH_PG": database.get()}) as s:
+            check_answer(s, "/query", HELLO.encode())
+            return [{"case": "64", "metric": "us", "value": cpu_per_request(s, ctx, "/query", 64)}]
+    return measure
+
+
+def server_bench(name, title, ref, measure, whos, targets):
+    return Bench("py-" + name, title, ref, {w: measure(w) for w in whos}, targets)
+
+
+def python_benches():
+    everybody = list(WHO)
+    scheduled = [w for w in everybody if w != "greenlet"]
+    wsgi = ["fibril-serve", "fibril-gunicorn", "gunicorn-gthread", "gunicorn-gevent", "gevent-pywsgi", "eventlet-wsgi",
+            "uvicorn-uvloop", "granian", "bjoern", "fastwsgi"]
+    waiting = [w for w in wsgi if w not in ("granian", "bjoern", "fastwsgi")]
+    own = "fibril-serve"
+    connections = ("64", "1000")
+    return [
+        micro_bench("switch", "one switch between two Python threads (threads: by two locks)", "greenlet", everybody,
+                    [Target("a switch", "fibril-py", 0.35, "greenlet"), Target("a switch", "fibril-py", 0.06, "gevent"),
+                     Target("a switch", "fibril-py", 0.02, "os-thread")]),
+        micro_bench("spawn", "spawn, run and join one", "os-thread", everybody,
+                    [Target("spawn and join", "fibril-thread", 0.4, "os-thread"),
+                     Target("spawn and join", "fibril-py", 0.05, "gevent")]),
+        micro_bench("queue", "round trip through two queues (fibril-py: channels)", "os-thread", scheduled,
+                    [Target("round trip", "fibril-thread", 0.35, "os-thread"),
+                     Target("round trip", "fibril-py", 0.06, "gevent")]),
+        micro_bench("parked", "memory of one of 100,000 parked (10,000 OS threads), page tables counted", "gevent",
+                    everybody, [Target("a parked thread", "fibril-py", 4600),
+                                Target("a parked thread", "fibril-thread", 7000)],
+                    (100000, 20000), {"os-thread": 10000}),
+        micro_bench("sleepers", "processor time of 100,000 that sleep about a second", "asyncio",
+                    [w for w in scheduled if w != "os-thread"],
+                    [Target("100000 sleepers", w, 0.5, "asyncio") for w in FIBRIL], (100000, None)),
+        server_bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "uvloop", echo,
+                     [w for w in scheduled if w != "fibril-py"],
+                     [Target(c, "fibril-thread", limit, of) for c in connections
+                      for limit, of in ((1, "uvloop"), (0.7, "gevent"))]),
+        server_bench("wsgi", "WSGI hello: server processor time per request, by connections", "gunicorn-gevent", hello,
+                     wsgi, [Target(c, own, limit, of) for c in connections
+                            for limit, of in ((1, "fastwsgi"), (1, "bjoern"), (0.1, "gunicorn-gevent"))]),
+        server_bench("fair", "fairness: the slowest hundredth of requests at 1,000 connections", "gunicorn-gevent",
+                     fairness, waiting, [Target("p99 / median", own, 5)]),
+        server_bench("slow", "10,000 requests of one second each, at once, by WSGI", "gunicorn-gevent", slow,
+                     [w for w in waiting if w != "gunicorn-gthread"],
+                     [Target("requests lost", own, 0), Target("one round", own, 1.2),
+                      Target("memory per request", own, 8192)]),
+        server_bench("query", "a request that makes one query to PostgreSQL by psycopg2", "gunicorn-gthread", query,
+                     ["fibril-serve", "fibril-gunicorn", "gunicorn-gthread", "gunicorn-gevent"],
+                     [Target("64", own, 1 / 1.5, "gunicorn-gthread"), Target("64", own, 1, "gunicorn-gevent")]),
+    ]
