@@ -65,6 +65,15 @@ static double timeout_multiplier(void)
     return factor > 0 ? factor : 1;
 }
 
+bool test_is_valgrind(void)
+{
+#ifdef FIBRIL_HAVE_VALGRIND
+    return RUNNING_ON_VALGRIND;
+#else
+    return false;
+#endif
+}
+
 bool test_is_slow(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -74,12 +83,7 @@ bool test_is_slow(void)
     return true;
 #endif
 #endif
-#ifdef FIBRIL_HAVE_VALGRIND
-    if (RUNNING_ON_VALGRIND) {
-        return true;
-    }
-#endif
-    return timeout_multiplier() > 1;
+    return test_is_valgrind() || timeout_multiplier() > 1;
 }
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -87,6 +87,9 @@ bool test_is_long(void);
 /* A sanitizer, valgrind or an emulator is in the way: use smaller numbers. */
 bool test_is_slow(void);
 
+/* On valgrind, which answers setrlimit(RLIMIT_NOFILE) itself and then enforces nothing. */
+bool test_is_valgrind(void);
+
 /* What the macros above stand on. */
 struct test_death {
     int pid;

@@ -61,6 +61,10 @@ void io_unix_pair(bool blocking, int ret_fds[2]);
 /* Fills a descriptor until it takes no more; returns how many bytes that were. */
 size_t io_fill(int fd);
 
+/* Skips the test where the system call with this number is unknown: valgrind has a list of its own,
+ * behind the kernel's. */
+void io_need_call(long number);
+
 /* How many descriptors the process has open. */
 int io_count_fds(void);
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static char folder[64];
@@ -135,6 +136,7 @@ EACH_STACK(opening_fails_as_open_does)
 EACH_STACK(nothing_leads_out_of_a_folder)
 {
     char path[128];
+    io_need_call(SYS_openat2);
     make_folder();
     int dir = fibril_open(folder, O_RDONLY | O_DIRECTORY, 0, FIBRIL_FOREVER);
     ASSERT_OK(dir);

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Runs the scenario with ever more allocations granted until it succeeds. */
@@ -137,6 +138,7 @@ static int run_true(void)
 
 EACH_STACK(a_process_without_memory)
 {
+    io_need_call(SYS_pidfd_open);
     walk(run_true);
     return 0;
 }

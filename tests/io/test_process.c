@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static struct fibril_process *start(const struct fibril_process_opts *opts)
 {
     struct fibril_process *p;
+    io_need_call(SYS_pidfd_open);
     ASSERT_OK(fibril_process_start(opts, &p));
     return p;
 }
@@ -109,6 +111,7 @@ EACH_STACK(what_cannot_start_says_why_and_leaves_nothing)
     struct fibril_process *p = NULL;
     const char *const none[] = {"/no/such/program", NULL}, *const folder[] = {"/tmp", NULL};
     const char *const fine[] = {"true", NULL}, *const empty[] = {NULL};
+    io_need_call(SYS_pidfd_open);
     int before = io_count_fds();
     struct fibril_process_opts opts = {.argv = none, .pipe_stdin = true, .pipe_stdout = true};
     ASSERT_ERR(fibril_process_start(&opts, &p), -ENOENT);
