@@ -57,6 +57,7 @@ void fibril__address_enter(struct fibril__thread *t, const void *address)
     uint32_t row = fibril__address_row(address);
     lock(&rows[row]);
     t->address = address;
+    t->given = false;
     append(&rows[row], t);
     unlock(&rows[row]);
     atomic_fetch_add(&fibril__address_waiting[row], 1); /* full barrier before the caller's try */
@@ -122,4 +123,22 @@ int fibril__address_wake_slow(const void *address, int n)
     }
     unlock(r);
     return woken;
+}
+
+bool fibril__address_give_slow(const void *address,
+                               void (*give)(struct fibril__thread *to, const void *address))
+{
+    struct row *r = &rows[fibril__address_row(address)];
+    struct fibril__link *l;
+    lock(r);
+    for (l = r->first; l && of(l)->address != address; l = l->next) {}
+    if (l) {
+        struct fibril__thread *t = of(l);
+        unlink(r, t);
+        t->given = true;
+        give(t, address);
+        fibril_waker_wake(t->waker);
+    }
+    unlock(r);
+    return l != NULL;
 }

@@ -33,6 +33,15 @@ int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_inf
  * OS thread. Never parks. */
 int fibril__address_wake_slow(const void *address, int n);
 
+/*
+ * Gives what the caller has to the one that waits longest on the address: give(to, address) is
+ * called while it is certain that `to` gets it, which then finds to->given set. Returns false if
+ * nobody waits. Without this whoever releases a lock and takes it again at once would shut all
+ * others out for ever, since none of them runs in between. Any OS thread. Never parks.
+ */
+bool fibril__address_give_slow(const void *address,
+                               void (*give)(struct fibril__thread *to, const void *address));
+
 /* How many wait in each row of the table. */
 enum { FIBRIL__ADDRESS_LOG2 = 14, FIBRIL__ADDRESS_ROWS = 1 << FIBRIL__ADDRESS_LOG2 };
 extern _Atomic uint32_t fibril__address_waiting[FIBRIL__ADDRESS_ROWS];
@@ -40,6 +49,13 @@ extern _Atomic uint32_t fibril__address_waiting[FIBRIL__ADDRESS_ROWS];
 static ALWAYS_INLINE uint32_t fibril__address_row(const void *address)
 {
     return (uint32_t)(((uintptr_t)address * 0x9e3779b97f4a7c15u) >> (64 - FIBRIL__ADDRESS_LOG2));
+}
+
+/* Whether anybody may be waiting on the address. */
+static ALWAYS_INLINE bool fibril__address_any(const void *address)
+{
+    uint32_t row = fibril__address_row(address);
+    return __atomic_load_n(&fibril__address_waiting[row], __ATOMIC_RELAXED) != 0;
 }
 
 /* To be called after the real release. On x86-64 a release that others may wait for is a locked
@@ -52,9 +68,7 @@ static ALWAYS_INLINE int fibril__address_wake(const void *address, int n)
 #else
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
-    uint32_t row = fibril__address_row(address);
-    bool any = __atomic_load_n(&fibril__address_waiting[row], __ATOMIC_RELAXED) != 0;
-    return UNLIKELY(any) ? fibril__address_wake_slow(address, n) : 0;
+    return UNLIKELY(fibril__address_any(address)) ? fibril__address_wake_slow(address, n) : 0;
 }
 
 #endif

@@ -56,12 +56,6 @@ static int os_thread(void)
     return id;
 }
 
-/* The number by which libc is to know the calling fibril. */
-static int mark_of(const struct fibril__thread *t)
-{
-    return t->main ? os_thread() : t->owner;
-}
-
 /* ---- trying ---- */
 
 /* A real try by a fibril that already holds m: libc must see its own number. */
@@ -75,7 +69,7 @@ static int try_again(pthread_mutex_t *m, int mark)
 
 static int try_owned(pthread_mutex_t *m, const struct fibril__thread *t)
 {
-    int owner = owner_of(m), mark = mark_of(t);
+    int owner = owner_of(m), mark = t->owner;
     if (owner == mark) {
         return try_again(m, mark);
     }
@@ -102,7 +96,7 @@ static int try(pthread_mutex_t *m)
 static bool would_deadlock(const pthread_mutex_t *m, const struct fibril__thread *t)
 {
     return knows_owner(m) && (kind_of(m) & TYPE_MASK) == PTHREAD_MUTEX_ERRORCHECK &&
-           owner_of(m) == mark_of(t);
+           owner_of(m) == t->owner;
 }
 
 /* ---- waiting ---- */
@@ -138,6 +132,9 @@ static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadli
         info.inside = !miss;
         int64_t until_ns = miss ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
         int waited = fibril__address_wait(t, &info, until_ns);
+        if (t->given) {
+            return 0;
+        }
         if (waited == -ETIMEDOUT && until_ns == deadline_ns) {
             rc = try(m);
             return rc == EBUSY ? ETIMEDOUT : rc;
@@ -171,14 +168,27 @@ int fibril__mutex_lock(pthread_mutex_t *m, int64_t deadline_ns)
 
 /* ---- unlocking ---- */
 
-static int unlock_owned(pthread_mutex_t *m)
+/* The mutex stays locked and changes hands. */
+static void give(struct fibril__thread *to, const void *m)
 {
-    const struct fibril__thread *t = fibril__thread_self();
-    int mark = t ? mark_of(t) : 0;
-    if (owner_of(m) != mark) {
-        return EPERM;
+    pthread_mutex_t *mutex = (pthread_mutex_t *)(uintptr_t)m;
+    if (knows_owner(mutex)) {
+        set_owner(mutex, to->owner);
     }
-    bool last = m->__data.__count <= 1;
+}
+
+/* Whether a fibril has got it: not while OS threads wait in libc (2 in the lock word), which are
+ * not to be passed over for ever, nor where the lock word itself names the owner. */
+static bool give_away(pthread_mutex_t *m)
+{
+    enum { CONTENDED = 2 };
+    return __atomic_load_n(&m->__data.__lock, __ATOMIC_RELAXED) != CONTENDED &&
+           !(kind_of(m) & (ROBUST | PROTOCOLS | SHARED)) && fibril__address_give_slow(m, give);
+}
+
+/* libc is to see its own number, and after the last unlock m may be gone. */
+static int unlock_owned(pthread_mutex_t *m, int mark, bool last)
+{
     set_owner(m, os_thread());
     int rc = pthread_mutex_unlock(m);
     if (!last) {
@@ -189,8 +199,21 @@ static int unlock_owned(pthread_mutex_t *m)
 
 int fibril__mutex_unlock(pthread_mutex_t *m)
 {
-    int rc = LIKELY(!knows_owner(m)) ? pthread_mutex_unlock(m) : unlock_owned(m);
-    if (rc == 0) {
+    bool owned = knows_owner(m), last = true;
+    int mark = 0;
+    if (owned) {
+        const struct fibril__thread *t = fibril__thread_self();
+        if (!t || owner_of(m) != t->owner) {
+            return EPERM;
+        }
+        mark = t->owner;
+        last = m->__data.__count <= 1;
+    }
+    if (last && UNLIKELY(fibril__address_any(m)) && give_away(m)) {
+        return 0;
+    }
+    int rc = owned ? unlock_owned(m, mark, last) : pthread_mutex_unlock(m);
+    if (rc == 0 && last) {
         fibril__address_wake(m, 1);
     }
     return rc;

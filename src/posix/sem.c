@@ -31,12 +31,17 @@ static int wait_for(sem_t *s, int64_t deadline_ns)
         fibril__address_enter(t, s);
         int rc = try(s);
         if (rc != -EAGAIN) {
-            fibril__address_leave(t);
+            if (!fibril__address_leave(t) && t->given) {
+                sem_post(s); /* one would have done */
+            }
             return rc;
         }
         bool shared = is_shared(s);
         int64_t until_ns = shared ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
         rc = fibril__address_wait(t, &info, until_ns);
+        if (t->given) {
+            return 0;
+        }
         if (rc < 0 && !(rc == -ETIMEDOUT && until_ns != deadline_ns)) {
             if (try(s) == 0) { /* a post that came with it is not to be lost */
                 return 0;
@@ -75,8 +80,31 @@ int fibril_posix_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec 
     return fibril__on_loop() ? wait_until(s, clock, until) : sem_clockwait(s, clock, until);
 }
 
+/* Nothing to be done: the semaphore stays as it is, and its count with it. */
+static void give(struct fibril__thread *to, const void *s)
+{
+    (void)to;
+    (void)s;
+}
+
+/* Whether OS threads wait in libc: those are not to be passed over for ever. libc counts them in
+ * the upper half of a word of eight bytes; where it has none, all are treated as if there were. */
+static bool waits_really(sem_t *s)
+{
+#if defined(__LP64__)
+    return __atomic_load_n((uint64_t *)(void *)s, __ATOMIC_RELAXED) >> 32 != 0;
+#else
+    (void)s;
+    return true;
+#endif
+}
+
 int fibril_posix_sem_post(sem_t *s)
 {
+    if (UNLIKELY(fibril__address_any(s)) && !waits_really(s) &&
+        fibril__address_give_slow(s, give)) {
+        return 0;
+    }
     int rc = sem_post(s);
     if (rc == 0) {
         fibril__address_wake(s, 1);

@@ -99,6 +99,7 @@ int fibril__thread_adopt_main(void)
     }
     t->main = true;
     adopt(t, fibril_current());
+    t->owner = (int)syscall(SYS_gettid);
     main_thread = t;
     return 0;
 }

@@ -28,6 +28,7 @@ struct fibril__thread {
     struct fibril__link waiting; /* in the table of such waits */
     const void *address;         /* what it waits on there; NULL: it is not in the table */
     uint32_t row;                /* where in the table */
+    bool given;                  /* woken by a gift: it has what it waited for */
     int owner; /* its mark in mutexes that know their owner, see fibril__owner_mark */
 
     struct fibril__value *values; /* of pthread keys: `inside`, or more on the heap */
