@@ -43,7 +43,7 @@ __attribute__((noreturn)) void fibril__context_ended(void *context, int result);
 /* How far below the caller's stack pointer these save at most. */
 extern const unsigned fibril__arch_frame_bytes;
 
-#if defined(__x86_64__) && FIBRIL_SWITCH_ASM
+#if (defined(__x86_64__) || defined(__aarch64__)) && FIBRIL_SWITCH_ASM
 #define FIBRIL_ARCH_HAS_VISIT 1
 /* Builds, below the state saved at sp, one that calls fibril__context_visited as if from where that
  * state stopped. The saved state stays as it is. */

@@ -111,6 +111,48 @@ fibril__arch_make:                  /* x0 = top, x1 = context */
     .cfi_endproc
     .size fibril__arch_make, . - fibril__arch_make
 
+/* What a visit continues at: sp is that of a stopped context, whose saved state lies just above. To
+ * an unwinder this is the frame of fibril__arch_switch there, and the call comes from where the
+ * context stopped. */
+    .type visitor, %function
+    .p2align 4
+visitor:
+    .cfi_startproc
+    .cfi_def_cfa_offset 176
+    .cfi_rel_offset x19, 0
+    .cfi_rel_offset x20, 8
+    .cfi_rel_offset x21, 16
+    .cfi_rel_offset x22, 24
+    .cfi_rel_offset x23, 32
+    .cfi_rel_offset x24, 40
+    .cfi_rel_offset x25, 48
+    .cfi_rel_offset x26, 56
+    .cfi_rel_offset x27, 64
+    .cfi_rel_offset x28, 72
+    .cfi_rel_offset x29, 80
+    .cfi_rel_offset x30, 88
+    nop                             /* an unwinder looks at the byte before a return address */
+    bl fibril__context_visited
+    brk #1                          /* it does not return */
+    .cfi_endproc
+    .size visitor, . - visitor
+
+    .globl fibril__arch_visit
+    .hidden fibril__arch_visit
+    .type fibril__arch_visit, %function
+    .p2align 4
+fibril__arch_visit:                 /* x0 = sp of a saved state */
+    .cfi_startproc
+    ldr x9, [x0, #80]
+    ldr x10, [x0, #160]
+    adr x11, visitor
+    sub x0, x0, #176
+    stp x9, x11, [x0, #80]          /* x29, x30; of the others nobody knows the value */
+    str x10, [x0, #160]             /* fpcr */
+    ret
+    .cfi_endproc
+    .size fibril__arch_visit, . - fibril__arch_visit
+
     .section .rodata
     .globl fibril__arch_frame_bytes
     .hidden fibril__arch_frame_bytes

@@ -360,6 +360,8 @@ void fibril__context_expose(void *low, const void *high)
 
 #if defined(FIBRIL_ARCH_HAS_VISIT) && !FIBRIL_ASAN && !FIBRIL_TSAN
 
+const char *const fibril__context_visit_refusal = NULL;
+
 enum { VISIT_ROOM = 12 << 10 }; /* what unwinding may use of the visited stack */
 
 static struct visit {
@@ -419,10 +421,14 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
 #else
 
 #ifdef FIBRIL_ARCH_HAS_VISIT
+const char *const fibril__context_visit_refusal = "a sanitizer watches the stacks";
+
 void fibril__context_visited(void)
 {
     fibril__panic("nobody visits under sanitizers");
 }
+#else
+const char *const fibril__context_visit_refusal = "ucontext leaves no frame to unwind from";
 #endif
 
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,

@@ -123,6 +123,7 @@ void fibril__context_forget(void *low, size_t bytes);
  * where it stopped, so that backtrace(3) shows them; then the running context `self` goes on.
  * Returns false where that is not to be had: no room, a context that has not begun, under
  * sanitizers, machines without it. */
+extern const char *const fibril__context_visit_refusal; /* why this build never can, or NULL */
 bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *self,
                            struct fibril__context *c, void (*fn)(void *arg), void *arg);
 

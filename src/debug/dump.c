@@ -77,6 +77,11 @@ __attribute__((no_sanitize_thread)) static void write_loop(struct fibril_loop *l
     fibril__text_str(&t, "): ");
     fibril__text_dec(&t, loop->alive + loop->daemons + 1);
     fibril__text_str(&t, stacks ? " fibrils\n" : " fibrils, busy: no answer\n");
+    if (stacks && fibril__context_visit_refusal) {
+        fibril__text_str(&t, "    no backtraces of those that are parked: ");
+        fibril__text_str(&t, fibril__context_visit_refusal);
+        fibril__text_str(&t, "\n");
+    }
     fibril__text_flush(&t, fd);
     struct writing w = {.loop = loop, .fd = fd, .stacks = stacks};
     fibril__each(write_one, &w);

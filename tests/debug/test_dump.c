@@ -163,6 +163,9 @@ static int waits(void *arg)
         ASSERT_HAS(record_of(text, "copied"), "    copied_function+0x");
         ASSERT_HAS(record_of(text, "copied again"), "    copied_function+0x");
         ASSERT_HAS_NOT(record_of(text, "copied"), "receiving_function");
+        ASSERT_HAS_NOT(text, "no backtraces of those that are parked");
+    } else {
+        ASSERT_HAS(text, "    no backtraces of those that are parked: ");
     }
 
     fibril_cancel(joined);
