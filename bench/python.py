@@ -110,7 +110,8 @@ def serving(who, threads=64):
         command, env = python(ctx, who.startswith("fibril"))
         own = lambda name: [module(name), os.path.join(PY, "serve.py"), name, str(port)]
         argv = {
-            "fibril-serve": lambda: [*command, "serve", "app:application", "--bind", "127.0.0.1:%d" % port, "--chdir", PY],
+            "fibril-serve": lambda: [*command, "serve", "app:application", "--chdir", PY,
+                                     "--bind", "127.0.0.1:%d" % port],
             "fibril-gunicorn": lambda: command + gunicorn_argv(port, "-k", "gthread", "--threads", str(threads)),
             # With a thousand OS threads it answers nobody; with as many as people give it, it does.
             "gunicorn-gthread": lambda: command + gunicorn_argv(port, "-k", "gthread", "--threads", "64"),
@@ -118,8 +119,9 @@ def serving(who, threads=64):
                                                                os.path.join(PY, "gunicorn_gevent.py")),
             "gevent-pywsgi": lambda: [*command, os.path.join(PY, "serve.py"), "pywsgi", str(port)],
             "eventlet-wsgi": lambda: [*command, os.path.join(PY, "serve.py"), "eventlet", str(port)],
-            "uvicorn-uvloop": lambda: [*command, "-m", "uvicorn", "--app-dir", PY, "--port", str(port), "--loop", "uvloop",
-                                       "--backlog", "4096", "--no-access-log", "--log-level", "critical",
+            "uvicorn-uvloop": lambda: [*command, "-m", "uvicorn", "--app-dir", PY, "--port", str(port),
+                                       "--loop", "uvloop", "--backlog", "4096", "--no-access-log",
+                                       "--log-level", "critical",
                                        "--timeout-keep-alive", "75", "app:asgi"],
             "bjoern": lambda: own("bjoern"),
             "fastwsgi": lambda: own("fastwsgi"),

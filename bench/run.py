@@ -121,7 +121,8 @@ def print_table(bench, rows, troubles):
 def main():
     benches = all_benches() + python_benches()
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("names", nargs="*", metavar="NAME", help="of: " + ", ".join(b.name for b in benches) + "; or python, for all that begin with py-")
+    p.add_argument("names", nargs="*", metavar="NAME",
+                   help="python, for all that begin with py-, or of: " + ", ".join(b.name for b in benches))
     p.add_argument("--runs", type=int, help="runs of each program (5; 2 with --quick)")
     p.add_argument("--quick", action="store_true", help="short runs: to see that it works, not to compare")
     p.add_argument("--build", default=os.path.join(ROOT, "build", "release-bench"), metavar="DIR",

@@ -3,8 +3,8 @@
 
     echo.py threads|gevent|eventlet|asyncio|uvloop
 
-threads is the program of every introduction to sockets: a thread per connection that blocks in recv; under `-m fibril` its
-threads are fibrils.
+threads is the program of every introduction to sockets: a thread per connection that blocks in recv; under
+`-m fibril` its threads are fibrils.
 """
 import socket
 import sys

@@ -3,8 +3,8 @@
 
     worker.py MODULE EVENTS
 
-EVENTS gets one JSON list a line: ["start", id], then ["pass" | "fail" | "error" | "skip" | "xfail", id, text], at last
-["done"]. It is flushed at each line, so that a process that dies or hangs still says which test did it. $CONFORMANCE_IDS
+EVENTS gets one JSON list a line: ["start", id], then ["pass" | "fail" | "error" | "skip" | "xfail", id, text], at
+last ["done"]. It is flushed at each line, so that a process that dies or hangs still says which test did it. $CONFORMANCE_IDS
 names a file: "+ID" lines are the only tests to run, "-ID" lines those to leave out. Nothing of fibril is imported
 here: the same program runs with it and without, and who starts it decides.
 """

@@ -111,7 +111,8 @@ def mariadb(folder):
     path = own_folder(folder, "maria", who)
     data, address = os.path.join(path, "data"), os.path.join(path, "socket")
     subprocess.run([install, "--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal",
-                    "--skip-test-db"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=path, **who)
+                    "--skip-test-db"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=path,
+                   **who)
     argv = [server, "--no-defaults", "--datadir=" + data, "--socket=" + address, "--skip-networking",
             "--max-connections=1100", "--back-log=1100", "--innodb-flush-log-at-trx-commit=0",
             "--pid-file=" + os.path.join(path, "pid")]

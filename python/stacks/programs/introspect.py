@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a process can ask about its threads: frames, names, faulthandler's dump, tracemalloc, profile and trace hooks."""
+"""What a process can ask about its threads: frames, names, faulthandler's dump, tracemalloc, hooks."""
 import faulthandler
 import sys
 import tempfile

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The primitives of threading under a crowd: Lock, RLock, Condition, Semaphore, Event, Barrier, local, Timer, queues."""
+"""The primitives of threading under a crowd: locks, Condition, Semaphore, Event, local, Timer, queues."""
 import queue
 import threading
 
