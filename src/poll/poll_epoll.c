@@ -34,8 +34,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 512 };
-
 enum state { WAITING = 1, CONNECTING, FINISHED };
 
 #define WAKE_DATA UINT64_MAX
@@ -49,7 +47,7 @@ struct epoll_poller {
     struct fibril__wakeup wakeup;
     int epoll_fd;
     bool no_pwait2; /* the kernel lacks epoll_pwait2 */
-    struct epoll_event events[BATCH];
+    struct epoll_event events[FIBRIL__BATCH];
 };
 
 static inline struct epoll_poller *self_of(struct fibril__poller *p)
@@ -335,7 +333,7 @@ static int epoll_cancel(struct fibril__poller *base, struct fibril__op *op)
 static int wait_ms(struct epoll_poller *p, int64_t left_ns)
 {
     int64_t ms = left_ns == INT64_MAX ? -1 : left_ns / 1000000 + (left_ns % 1000000 != 0);
-    return epoll_wait(p->epoll_fd, p->events, BATCH, ms > INT_MAX ? INT_MAX : (int)ms);
+    return epoll_wait(p->epoll_fd, p->events, FIBRIL__BATCH, ms > INT_MAX ? INT_MAX : (int)ms);
 }
 
 /* Waits for events as long as left_ns says. Returns how many, 0 also after a signal. */
@@ -346,7 +344,7 @@ static int wait_events(struct epoll_poller *p, int64_t left_ns)
         n = wait_ms(p, left_ns);
     } else {
         struct timespec t = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
-        n = epoll_pwait2(p->epoll_fd, p->events, BATCH, &t, NULL);
+        n = epoll_pwait2(p->epoll_fd, p->events, FIBRIL__BATCH, &t, NULL);
         if (n < 0 && (errno == ENOSYS || errno == EPERM)) {
             p->no_pwait2 = true;
             n = wait_ms(p, left_ns);

@@ -434,10 +434,11 @@ static void on_completion(struct uring_poller *p, const struct io_uring_cqe *cqe
     }
 }
 
+/* The rest stays in the queue until those who were woken have run. */
 static void reap(struct uring_poller *p)
 {
     const struct io_uring_cqe *cqe;
-    while ((cqe = fibril__uring_peek(&p->ring)) != NULL) {
+    for (int n = 0; n < FIBRIL__BATCH && (cqe = fibril__uring_peek(&p->ring)) != NULL; n++) {
         struct io_uring_cqe copy = *cqe;
         fibril__uring_pass(&p->ring);
         on_completion(p, &copy);
