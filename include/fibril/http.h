@@ -146,6 +146,12 @@ FIBRIL_API int fibril_http_server_run(struct fibril_http_server *srv);
  * before run, it makes run return at once. */
 FIBRIL_API void fibril_http_server_stop(struct fibril_http_server *srv, int64_t drain_deadline_ns);
 
+/* As fibril_http_server_stop, for a server that another one follows on the same sockets: idle
+ * connections stay until their next request, which is answered with `Connection: close`, so that no
+ * request meets a closed connection; until they are late, or the deadline comes. */
+FIBRIL_API void fibril_http_server_retire(struct fibril_http_server *srv,
+                                          int64_t drain_deadline_ns);
+
 enum {
     FIBRIL_HTTP_LATENCY_BUCKETS = 28, /* bucket i counts requests that took below 2^i microseconds;
                                          the last one all that took longer */
@@ -297,9 +303,18 @@ FIBRIL_API int fibril_http_header(struct fibril_http_req *req, const char *name,
  * Never parks. */
 FIBRIL_API int fibril_http_content_length(struct fibril_http_req *req, uint64_t bytes);
 
+/* Forgets status, headers, length and trailers that have been set. -EBUSY when the head has left.
+ * Never parks. */
+FIBRIL_API int fibril_http_reset(struct fibril_http_req *req);
+
 /* Writes len bytes of the body; they may stay in a buffer until it is full, flushed, or the
  * handler returns. Returns 0. For HEAD, 204 and 304 they are counted and dropped. MAY PARK. */
 FIBRIL_API int fibril_http_write(struct fibril_http_req *req, const void *data, size_t len);
+
+/* Writes len bytes of a regular file from `offset` on, handed over by the kernel, to a response
+ * whose length is announced (else -EINVAL); -EIO when the file ends before. MAY PARK. */
+FIBRIL_API int fibril_http_write_file(struct fibril_http_req *req, int fd, uint64_t offset,
+                                      uint64_t len);
 
 /* Sends what is buffered, the head included. MAY PARK. */
 FIBRIL_API int fibril_http_flush(struct fibril_http_req *req);

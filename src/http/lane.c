@@ -6,7 +6,8 @@
  *           -> wait for the busy ones -> at the deadline cancel them, wait -> end
  *
  * A connection that waits idly and has a request on the way when the drain begins is served all the
- * same: every one is given a last look before it is closed.
+ * same: every one is given a last look before it is closed. A server that is retired waits for that
+ * request.
  */
 #include "http/lane.h"
 
@@ -20,6 +21,8 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+
+#define LAST_LOOK_NS 100000000
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
@@ -176,24 +179,48 @@ static void cancel_busy(struct fibril__http_lane *lane)
     }
 }
 
+/* The end of patience: idle connections get their last look. */
+static void hurry(struct fibril__http_lane *lane)
+{
+    lane->patient = false;
+    wake_idle(lane);
+}
+
+/* The deadline of the drain has come. Those who were waited for in patience are told first. */
+static int64_t overtime(struct fibril__http_lane *lane)
+{
+    if (lane->patient) {
+        hurry(lane);
+        return fibril_after(LAST_LOOK_NS);
+    }
+    lane->killing = true;
+    cancel_busy(lane);
+    return FIBRIL_FOREVER;
+}
+
 static void drain(struct fibril__http_lane *lane)
 {
+    struct fibril_http_server *srv = lane->srv;
+    int64_t own = 0; /* deadline that replaces the server's, 0: none */
     lane->draining = true;
-    for (unsigned i = 0; i < lane->srv->listener_count; i++) {
+    lane->patient = atomic_load(&srv->patient);
+    for (unsigned i = 0; i < srv->listener_count; i++) {
         end_fibril(&lane->acceptors[i].fibril);
     }
-    fibril__http_listeners_close(lane->srv, lane->index);
-    wake_idle(lane);
+    fibril__http_listeners_close(srv, lane->index);
+    if (!lane->patient) {
+        wake_idle(lane);
+    }
     for (;;) {
         bury(lane);
         if (lane->stats.connections == 0) {
             return;
         }
-        int64_t deadline =
-            lane->killing ? FIBRIL_FOREVER : atomic_load(&lane->srv->drain_deadline_ns);
+        int64_t deadline = own ? own : atomic_load(&srv->drain_deadline_ns);
         if (fibril_waker_wait(lane->waker, deadline) == -ETIMEDOUT) {
-            lane->killing = true;
-            cancel_busy(lane);
+            own = overtime(lane);
+        } else if (lane->patient && !atomic_load(&srv->patient)) {
+            hurry(lane);
         }
     }
 }

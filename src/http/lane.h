@@ -54,6 +54,7 @@ struct fibril__http_lane {
     } acceptors[16]; /* one per listener */
     struct fibril *flusher;
     bool draining;  /* no more keep-alive */
+    bool patient;   /* but idle connections may stay until their next request */
     bool killing;   /* the deadline of the drain has passed */
     int64_t second; /* since 1970, of the texts below */
     size_t stamp_len;

@@ -62,6 +62,18 @@ int fibril_http_content_length(struct fibril_http_req *req, uint64_t bytes)
     return 0;
 }
 
+int fibril_http_reset(struct fibril_http_req *req)
+{
+    if (committed(req)) {
+        return -EBUSY;
+    }
+    req->status = 200;
+    req->flags &= (uint16_t) ~(FIBRIL__REQ_LENGTH_SET | FIBRIL__REQ_WANTS_CLOSE);
+    fibril__http_text_free(req, &req->extra);
+    fibril__http_text_free(req, &req->trailers_out);
+    return 0;
+}
+
 static int add_line(struct fibril_http_req *req, struct fibril__http_text *text,
                     struct fibril__span name, struct fibril__span value)
 {
@@ -349,6 +361,17 @@ int fibril__http_write_file(struct fibril_http_req *req, int fd, uint64_t offset
     req->written += len;
     return req->flags & FIBRIL__REQ_BODILESS ? 0
                                              : fibril__http_out_file(req->conn, fd, offset, len);
+}
+
+int fibril_http_write_file(struct fibril_http_req *req, int fd, uint64_t offset, uint64_t len)
+{
+    if (!(req->flags & FIBRIL__REQ_LENGTH_SET)) {
+        return -EINVAL;
+    }
+    if (len > req->content_length - req->written) {
+        return -EMSGSIZE;
+    }
+    return fibril__http_write_file(req, fd, offset, len);
 }
 
 int fibril_http_flush(struct fibril_http_req *req)

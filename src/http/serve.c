@@ -195,7 +195,7 @@ static void go_on(struct fibril__http_conn *conn, int64_t now_ns)
     }
     if (fibril__http_out_flush(conn) < 0) {
         fibril__http_conn_close(conn);
-    } else if (conn->lane->draining) {
+    } else if (conn->lane->draining && !conn->lane->patient) {
         fibril__http_conn_spawn(conn); /* serves what has come meanwhile, or closes */
     } else {
         fibril__http_conn_idle(conn, after(now_ns, conn->lane->srv->limits.keep_alive_ns));
@@ -369,7 +369,7 @@ static void finish(struct fibril_http_req *req, int rc)
 static void wait_longer(struct fibril__http_conn *conn)
 {
     const struct fibril_http_limits *limits = &conn->lane->srv->limits;
-    if (conn->lane->draining) {
+    if (conn->lane->draining && !conn->lane->patient) {
         fibril__http_conn_close(conn);
     } else if (conn->flags & FIBRIL__CONN_FRESH) {
         fibril__http_conn_idle(conn, after(conn->born_ns, limits->first_byte_ns));

@@ -171,7 +171,14 @@ int fibril_http_server_listen(struct fibril_http_server *srv, const char *addres
 int fibril_http_server_listen_fd(struct fibril_http_server *srv, int fd)
 {
     int rc;
-    return may_listen(srv, &rc) ? add_listener(srv, fd, true) : rc;
+    if (!may_listen(srv, &rc)) {
+        return rc;
+    }
+    rc = add_listener(srv, fd, true);
+    if (rc >= 0) {
+        srv->listeners[rc].given = true;
+    }
+    return rc;
 }
 
 int fibril_http_server_address(const struct fibril_http_server *srv, unsigned i, char *ret_text,
@@ -215,7 +222,7 @@ void fibril__http_listeners_close(struct fibril_http_server *srv, unsigned i)
         int fd = listener->fds[i];
         listener->fds[i] = -1;
         if (fd >= 0 && (i == 0 || !listener->shared)) {
-            if (i == 0) {
+            if (i == 0 && !listener->given) {
                 unlink_socket(&listener->addr);
             }
             if (fibril_close(fd) == -EPERM) {
@@ -237,7 +244,7 @@ int fibril_http_route(struct fibril_http_server *srv, const char *method, const 
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-void fibril_http_server_stop(struct fibril_http_server *srv, int64_t drain_deadline_ns)
+static void stop(struct fibril_http_server *srv, int64_t drain_deadline_ns)
 {
     int64_t known = atomic_load(&srv->drain_deadline_ns);
     while (!atomic_load(&srv->stopping) || drain_deadline_ns < known) {
@@ -249,6 +256,20 @@ void fibril_http_server_stop(struct fibril_http_server *srv, int64_t drain_deadl
     for (unsigned i = 0; i < srv->lane_count; i++) {
         fibril_waker_wake(srv->lanes[i]->waker);
     }
+}
+
+void fibril_http_server_stop(struct fibril_http_server *srv, int64_t drain_deadline_ns)
+{
+    atomic_store(&srv->patient, false);
+    stop(srv, drain_deadline_ns);
+}
+
+void fibril_http_server_retire(struct fibril_http_server *srv, int64_t drain_deadline_ns)
+{
+    if (!atomic_load(&srv->stopping)) {
+        atomic_store(&srv->patient, true);
+    }
+    stop(srv, drain_deadline_ns);
 }
 
 static int spawn_lane(struct fibril_http_server *srv, unsigned i, struct fibril **ret_fibril)

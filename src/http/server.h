@@ -23,6 +23,7 @@ struct fibril__http_listener {
     struct fibril_addr addr; /* as bound; length 0 for a socket that was handed over */
     int *fds;                /* one per lane; the same number in all when it is shared */
     bool shared;             /* one socket for all lanes: closed by the first */
+    bool given;              /* handed over: its file is not ours to remove */
 };
 
 enum { FIBRIL__HTTP_LISTENERS = 16 };
@@ -52,6 +53,7 @@ struct fibril_http_server {
     _Atomic bool running;
     _Atomic bool stopping; /* release, after drain_deadline_ns; pairs with the lanes' acquire */
     _Atomic bool late;     /* some request was cancelled at the deadline */
+    _Atomic bool patient;  /* retired: before `stopping`; see fibril_http_server_retire */
 };
 
 /* The share of one lane in a number that is meant for the whole server, at least 1. */
