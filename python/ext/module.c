@@ -4,6 +4,9 @@
  * nothing else. One interpreter, one loop: state is process-wide, and subinterpreters are refused.
  */
 #include "fibril_py.h"
+#if FIBRIL_PY_WSGI
+#include "wsgi.h"
+#endif
 
 static int (*const areas[])(PyObject *module) = {
     fibril__py_errors_init, fibril__py_fibril_init, fibril__py_wait_init, fibril__py_enable_init,

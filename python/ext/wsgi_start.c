@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * start_response and the write() that it returns. Status and headers are checked and encoded when
+ * they are given, so that a mistake shows its place in the application; they can be replaced until
+ * the first bytes of the body take them along.
+ */
+#include "wsgi.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+struct responder {
+    PyObject_HEAD struct fibril__wsgi_request *request; /* NULL when it is over */
+};
+
+static PyTypeObject *responder_type;
+
+/* Headers that belong to the connection and not to the response. */
+static const char *const hop_by_hop[] = {
+    "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+    "upgrade"};
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+/* The bytes of a native string (PEP 3333: characters up to U+00FF), ended by a NUL. */
+static const char *native(PyObject *text, const char *what)
+{
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %.100s", what, Py_TYPE(text)->tp_name);
+        return NULL;
+    }
+    if (PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND) {
+        PyErr_Format(PyExc_ValueError, "%s has characters beyond latin-1: %R", what, text);
+        return NULL;
+    }
+    const char *bytes = (const char *)PyUnicode_1BYTE_DATA(text);
+    if (strlen(bytes) != (size_t)PyUnicode_GET_LENGTH(text)) {
+        PyErr_Format(PyExc_ValueError, "%s has a zero byte: %R", what, text);
+        return NULL;
+    }
+    return bytes;
+}
+
+static bool is_hop_by_hop(const char *name)
+{
+    for (size_t i = 0; i < sizeof(hop_by_hop) / sizeof(hop_by_hop[0]); i++) {
+        if (strcasecmp(name, hop_by_hop[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int raise_header(int rc, PyObject *name, PyObject *value)
+{
+    if (rc == -ENOBUFS) {
+        PyErr_SetString(PyExc_ValueError, "the response has more than 32 KiB of headers");
+    } else if (rc == -ENOMEM) {
+        PyErr_NoMemory();
+    } else {
+        PyErr_Format(PyExc_ValueError, "no such header can be sent: %R: %R", name, value);
+    }
+    return -1;
+}
+
+/* Remembers a Content-Length that the server has found to be a number. */
+static void note_length(struct fibril__wsgi_request *r, const char *value)
+{
+    r->announced = strtoull(value, NULL, 10);
+    r->has_announced = true;
+}
+
+static int add_header(struct fibril__wsgi_request *r, PyObject *pair)
+{
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+        PyErr_Format(PyExc_TypeError, "headers must be tuples (name, value), not %R", pair);
+        return -1;
+    }
+    PyObject *name_text = PyTuple_GET_ITEM(pair, 0), *value_text = PyTuple_GET_ITEM(pair, 1);
+    const char *name = native(name_text, "the name of a header");
+    const char *value = name ? native(value_text, "the value of a header") : NULL;
+    if (!value) {
+        return -1;
+    }
+    if (is_hop_by_hop(name)) {
+        PyErr_Format(PyExc_ValueError, "the header %R belongs to the connection: the server's",
+                     name_text);
+        return -1;
+    }
+    if (strcasecmp(name, "date") == 0 || strcasecmp(name, "server") == 0) {
+        return 0; /* the server sends its own */
+    }
+    if (strcasecmp(name, "connection") == 0 && strcasecmp(value, "close") != 0) {
+        return 0; /* a wish of no consequence */
+    }
+    int rc = fibril_http_header(r->http, name, value);
+    if (rc < 0) {
+        return raise_header(rc, name_text, value_text);
+    }
+    if (strcasecmp(name, "content-length") == 0) {
+        note_length(r, value);
+    }
+    return 0;
+}
+
+static int add_headers(struct fibril__wsgi_request *r, PyObject *headers)
+{
+    if (!PyList_Check(headers)) {
+        PyErr_Format(PyExc_TypeError, "the headers must be a list, not %.100s",
+                     Py_TYPE(headers)->tp_name);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
+        if (add_header(r, PyList_GET_ITEM(headers, i)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int set_status(struct fibril__wsgi_request *r, PyObject *status)
+{
+    const char *text = native(status, "the status");
+    int code = 0;
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    if (!text) {
+        return -1;
+    }
+    for (size_t i = 0; i < digits && i < 4; i++) {
+        code = code * 10 + (text[i] - '0');
+    }
+    bool fine = digits == 3 && (text[3] == ' ' || text[3] == '\0');
+    if (!fine || fibril_http_status(r->http, code) < 0) {
+        PyErr_Format(PyExc_ValueError, "the status must be like '200 OK', from 200 to 599, not %R",
+                     status);
+        return -1;
+    }
+    r->bodiless = r->is_head || code == 204 || code == 304;
+    return 0;
+}
+
+/* ---- start_response -------------------------------------------------------------------------- */
+
+/* With exc_info an error replaces the response, unless its head is gone: then it goes on up. */
+static int may_start(struct fibril__wsgi_request *r, PyObject *exc_info)
+{
+    if (exc_info == Py_None) {
+        if (r->started) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "start_response was called again, and without exc_info");
+            return -1;
+        }
+        return 0;
+    }
+    if (!PyTuple_Check(exc_info) || PyTuple_GET_SIZE(exc_info) != 3) {
+        PyErr_SetString(PyExc_TypeError, "exc_info must be what sys.exc_info() returns");
+        return -1;
+    }
+    if (r->committed) {
+        PyObject *value = PyTuple_GET_ITEM(exc_info, 1), *trace = PyTuple_GET_ITEM(exc_info, 2);
+        PyErr_Restore(Py_NewRef(PyTuple_GET_ITEM(exc_info, 0)), Py_NewRef(value),
+                      trace == Py_None ? NULL : Py_NewRef(trace));
+        return -1;
+    }
+    return 0;
+}
+
+static struct fibril__wsgi_request *request_of(PyObject *self)
+{
+    struct fibril__wsgi_request *r = ((struct responder *)self)->request;
+    if (!r) {
+        PyErr_SetString(PyExc_RuntimeError, "this request is over");
+    }
+    return r;
+}
+
+static PyObject *write_block(PyObject *self, PyObject *block)
+{
+    struct fibril__wsgi_request *r = request_of(self);
+    if (!r || fibril__wsgi_block(r, block) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef write_method = {"write", write_block, METH_O,
+                                   "write(data): sends a block of the body"};
+
+static PyObject *start(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"status", "headers", "exc_info", NULL};
+    PyObject *status, *headers, *exc_info = Py_None;
+    struct fibril__wsgi_request *r = request_of(self);
+    if (!r ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:start_response", names, &status, &headers,
+                                     &exc_info) ||
+        may_start(r, exc_info) < 0) {
+        return NULL;
+    }
+    if (fibril_http_reset(r->http) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the head of the response is on its way already");
+        return NULL;
+    }
+    r->started = r->has_announced = false;
+    if (set_status(r, status) < 0 || add_headers(r, headers) < 0) {
+        fibril_http_reset(r->http);
+        return NULL;
+    }
+    r->started = true;
+    return PyCFunction_New(&write_method, self);
+}
+
+/* ---- the object ------------------------------------------------------------------------------ */
+
+PyObject *fibril__wsgi_responder_new(struct fibril__wsgi_request *r)
+{
+    struct responder *self = PyObject_New(struct responder, responder_type);
+    if (self) {
+        self->request = r;
+    }
+    return (PyObject *)self;
+}
+
+void fibril__wsgi_responder_end(PyObject *self)
+{
+    ((struct responder *)self)->request = NULL;
+}
+
+static void dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_call, start},
+    {Py_tp_doc, "start_response(status, headers, exc_info=None) of one request."},
+    {0, NULL},
+};
+static PyType_Spec spec = {
+    .name = "fibril._fibril.StartResponse",
+    .basicsize = sizeof(struct responder),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int fibril__wsgi_responder_init(void)
+{
+    responder_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    return responder_type ? 0 : -1;
+}
