@@ -224,8 +224,9 @@ FIBRIL_API void *fibril_local_get(unsigned key);
 FIBRIL_API int fibril_scope_open(struct fibril_scope **ret_scope);
 
 /* Spawns a fibril in the scope, on the scope's loop (opts->loop must be NULL, opts->daemon false:
- * -EINVAL). Any fibril of the loop may call it until the scope is closed (-EPIPE after that). It
- * cannot be joined. */
+ * -EINVAL). Any fibril of the loop may call it until the last member ends during a close, members
+ * themselves included; once a close has given up, because of its deadline or a cancellation, it
+ * returns -EPIPE. The new fibril cannot be joined. */
 FIBRIL_API int fibril_scope_spawn(struct fibril_scope *scope, fibril_fn *fn, void *arg,
                                   const struct fibril_spawn_opts *opts);
 

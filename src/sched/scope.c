@@ -17,7 +17,8 @@ struct fibril_scope {
     uint64_t count;
     struct fibril *closer; /* parked in fibril_scope_close */
     int error;             /* result of the first that failed */
-    bool cancelled, closing;
+    bool cancelled;
+    bool closing; /* the close has given up waiting: nobody may join any more */
 };
 
 int fibril_scope_open(struct fibril_scope **ret_scope)
@@ -149,6 +150,7 @@ int fibril_scope_close(struct fibril_scope *s, int64_t deadline_ns)
     int rc = wait_for_members(s, deadline_ns);
     if (rc < 0) {
         int rc2;
+        s->closing = true; /* else members that start others could hold the closer for ever */
         fibril_scope_cancel(s);
         fibril_shield_begin();
         while ((rc2 = wait_for_members(s, FIBRIL_FOREVER)) < 0) {
@@ -158,7 +160,6 @@ int fibril_scope_close(struct fibril_scope *s, int64_t deadline_ns)
         }
         fibril_shield_end();
     }
-    s->closing = true;
     int error = s->error;
     fibril__free(s);
     return rc < 0 ? rc : error;

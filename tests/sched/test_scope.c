@@ -94,6 +94,59 @@ TEST(deadline_cancels_and_still_waits)
     ASSERT_OK(fibril_run(NULL, deadline_passes, NULL));
 }
 
+static int spawn_into(void *arg)
+{
+    struct fibril_scope *s = arg;
+    fibril_sleep(FIBRIL_FOREVER);
+    return fibril_scope_spawn(s, sleep_for_ever, NULL, NULL);
+}
+
+static int refused_with;
+
+static int note_refusal(void *arg)
+{
+    refused_with = spawn_into(arg);
+    return refused_with;
+}
+
+static int closing_refuses_and_says_so(void *arg)
+{
+    (void)arg;
+    struct fibril_scope *s;
+    ASSERT_OK(fibril_scope_open(&s));
+    ASSERT_OK(fibril_scope_spawn(s, note_refusal, s, NULL));
+    ASSERT_ERR(fibril_scope_close(s, fibril_after(1000000)), -ETIMEDOUT);
+    ASSERT_EQ(refused_with, -EPIPE);
+    return 0;
+}
+
+TEST(close_that_gave_up_lets_nobody_in)
+{
+    ASSERT_OK(fibril_run(NULL, closing_refuses_and_says_so, NULL));
+}
+
+static int start_another(void *arg)
+{
+    struct fibril_scope *s = arg;
+    fibril_yield();
+    return fibril_scope_spawn(s, sleep_a_little, (void *)1, NULL);
+}
+
+static int members_start_others(void *arg)
+{
+    (void)arg;
+    struct fibril_scope *s;
+    ASSERT_OK(fibril_scope_open(&s));
+    ASSERT_OK(fibril_scope_spawn(s, start_another, s, NULL));
+    ASSERT_EQ(fibril_scope_close(s, FIBRIL_FOREVER), 0);
+    return 0;
+}
+
+TEST(members_may_start_others_while_a_close_waits)
+{
+    ASSERT_OK(fibril_run(NULL, members_start_others, NULL));
+}
+
 static int open_and_close(void *arg)
 {
     (void)arg;
