@@ -91,14 +91,29 @@ static void *watch(void *arg)
     return NULL;
 }
 
-/* On the stalled loop's OS thread. Somebody else's SIGURG, or one that comes late, is none of ours.
- */
-static void on_signal(int signo)
+static struct sigaction earlier; /* what SIGURG did before we took it */
+
+/* Somebody else's SIGURG. By default it is ignored. */
+static void pass_on(int signo, siginfo_t *info, void *context)
 {
-    (void)signo;
+    if (earlier.sa_flags & SA_SIGINFO) {
+        earlier.sa_sigaction(signo, info, context);
+    } else if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN) {
+        earlier.sa_handler(signo);
+    }
+}
+
+/* On the stalled loop's OS thread. The watch leaves a time with each signal
+ * that it sends; one that comes late says nothing. */
+static void on_signal(int signo, siginfo_t *info, void *context)
+{
     struct fibril_loop *loop = fibril__loop;
     int64_t since_ns = loop ? atomic_exchange(&loop->stalled_since_ns, 0) : 0;
-    if (!since_ns || progress_of(loop) != atomic_load(&loop->stalled_progress)) {
+    if (!since_ns) {
+        pass_on(signo, info, context);
+        return;
+    }
+    if (progress_of(loop) != atomic_load(&loop->stalled_progress)) {
         return;
     }
     int saved = errno;
@@ -118,8 +133,10 @@ static void on_signal(int signo)
 
 static void install(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_RESTART};
+    struct sigaction action = {.sa_sigaction = on_signal,
+                               .sa_flags = SA_ONSTACK | SA_RESTART | SA_SIGINFO};
     sigemptyset(&action.sa_mask);
+    sigaction(SIGURG, NULL, &earlier); /* before the first signal can ask for it */
     sigaction(SIGURG, &action, NULL);
 }
 

@@ -8,6 +8,7 @@
 #include "seeing.h"
 #include "test.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -130,4 +131,37 @@ TEST(loop_that_sleeps_is_not_stalled)
     report = catch_stderr();
     ASSERT_OK(fibril_run(&opts, idle, &idle_ns));
     ASSERT_STR(caught(report), "");
+}
+
+/* ---- SIGURG ---- */
+
+static volatile sig_atomic_t earlier_calls, earlier_signo;
+
+static void earlier_handler(int signo, siginfo_t *info, void *context)
+{
+    (void)context;
+    earlier_calls = earlier_calls + (info != NULL);
+    earlier_signo = signo;
+}
+
+static int raise_and_hog(void *arg)
+{
+    raise(SIGURG);
+    ASSERT_EQ(earlier_calls, 1);
+    ASSERT_EQ(earlier_signo, SIGURG);
+    int rc = hogging_function(arg); /* the stall is still reported, and to us only */
+    ASSERT_EQ(earlier_calls, 1);
+    return rc;
+}
+
+TEST(signal_of_the_program_reaches_its_handler)
+{
+    int64_t limit_ns = 20 * MS;
+    struct fibril_opts opts = {.stall_ns = limit_ns};
+    struct sigaction action = {.sa_sigaction = earlier_handler, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    ASSERT_EQ(sigaction(SIGURG, &action, NULL), 0);
+    report = catch_stderr();
+    ASSERT_OK(fibril_run(&opts, raise_and_hog, &limit_ns));
+    ASSERT_EQ(count_of(caught(report), "fibril: stall: fibril "), 1);
 }
