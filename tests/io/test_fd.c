@@ -204,7 +204,7 @@ EACH_STACK(no_write_raises_sigpipe)
 EACH_STACK(a_write_waits_for_room)
 {
     int p[2];
-    char bytes[4096];
+    char bytes[4096] = "";
     ASSERT_OK(fibril_pipe(p));
     size_t total = io_fill(p[1]);
     ASSERT_GE(total, 4096u);
