@@ -6,7 +6,6 @@
 #include "fibril_py.h"
 
 #include <math.h>
-#include <string.h>
 
 static const double NS = 1e9;
 
@@ -27,23 +26,12 @@ PyObject *fibril__py_take_exception(void)
 #endif
 }
 
-static void clear_cancel(void)
-{
-    struct pyfibril *p = fibril__py_self();
-    fibril_cancel_clear();
-    if (p && p->cancelled_async) {
-        /* It is being raised here: not a second time. */
-        p->cancelled_async = false;
-        PyThreadState_SetAsyncExc(p->tstate->thread_id, NULL);
-    }
-}
-
 PyObject *fibril__py_raise(int rc)
 {
     switch (-rc) {
     case ENOMEM: return PyErr_NoMemory();
     case ECANCELED:
-        clear_cancel();
+        fibril__py_cancel_over(fibril__py_self());
         PyErr_SetNone(fibril__py.cancelled);
         return NULL;
     case ETIMEDOUT: PyErr_SetString(PyExc_TimeoutError, "timed out"); return NULL;
@@ -91,13 +79,37 @@ PyDoc_STRVAR(cancelled_doc,
 PyDoc_STRVAR(deadlock_doc, "Every fibril of the process waits for another one.");
 PyDoc_STRVAR(closed_doc, "The channel is closed.");
 
+/* The interpreter makes the exception when an asynchronous Cancelled is raised: that is the moment
+ * of delivery, after which the fibril may wait again. */
+static PyObject *cancelled_made(PyObject *unused, PyObject *args, PyObject *kwargs)
+{
+    struct pyfibril *p = fibril__py_self();
+    if (p && p->cancelled_async) {
+        p->cancelled_async = false;
+        fibril_cancel_clear();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef made_def = {"__init__", (PyCFunction)(void (*)(void))cancelled_made,
+                               METH_VARARGS | METH_KEYWORDS, NULL};
+
+/* A built-in function binds to no instance: the type's __init__ calls it without one. */
+static PyObject *cancelled_dict(void)
+{
+    PyObject *made = PyCFunction_New(&made_def, NULL);
+    PyObject *dict = made ? Py_BuildValue("{sO}", "__init__", made) : NULL;
+    Py_XDECREF(made);
+    return dict;
+}
+
 static int add_type(PyObject *module, const char *name, const char *doc, PyObject *base,
-                    PyObject **ret_type)
+                    PyObject *dict, PyObject **ret_type)
 {
     char full[64];
     PyOS_snprintf(full, sizeof full, "fibril.%s", name);
     if (!*ret_type) {
-        *ret_type = PyErr_NewExceptionWithDoc(full, doc, base, NULL);
+        *ret_type = PyErr_NewExceptionWithDoc(full, doc, base, dict);
     }
     return *ret_type ? PyModule_AddObjectRef(module, name, *ret_type) : -1;
 }
@@ -105,9 +117,14 @@ static int add_type(PyObject *module, const char *name, const char *doc, PyObjec
 int fibril__py_errors_init(PyObject *module)
 {
     struct fibril__py *g = &fibril__py;
-    if (add_type(module, "Cancelled", cancelled_doc, PyExc_BaseException, &g->cancelled) < 0 ||
-        add_type(module, "Deadlock", deadlock_doc, PyExc_RuntimeError, &g->deadlock) < 0) {
+    PyObject *dict = cancelled_dict();
+    int rc = dict ? add_type(module, "Cancelled", cancelled_doc, PyExc_BaseException, dict,
+                             &g->cancelled)
+                  : -1;
+    Py_XDECREF(dict);
+    if (rc < 0 ||
+        add_type(module, "Deadlock", deadlock_doc, PyExc_RuntimeError, NULL, &g->deadlock) < 0) {
         return -1;
     }
-    return add_type(module, "ChannelClosed", closed_doc, PyExc_Exception, &g->closed);
+    return add_type(module, "ChannelClosed", closed_doc, PyExc_Exception, NULL, &g->closed);
 }

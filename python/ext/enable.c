@@ -108,6 +108,7 @@ static int attach(const struct fibril_opts *opts)
     }
     g->can_keep = fibril__pystate_init();
     fibril__pystate_pool_chunks();
+    fibril_embed_on_dump(fibril__py_write_frames);
     return 0;
 }
 

@@ -143,6 +143,18 @@ size_t fibril__py_spawned(void);
 /* Waits until there is none. With the GIL. 0, or -1 with an exception. */
 int fibril__py_join_spawned(void);
 
+/* ---- cancellation (cancel.c) ---- */
+
+/* Cancels p, which is not the caller's or is: its present wait, or its next one, ends. Returns 0 or
+ * -ENOMEM. */
+int fibril__py_cancel(struct pyfibril *p);
+
+/* A cancellation of the caller's has been dealt with, or is about to be: it is over. */
+void fibril__py_cancel_over(struct pyfibril *p);
+
+/* The dump hook: writes f's Python stack to descriptor fd (dump.c). Async-signal-safe. */
+void fibril__py_write_frames(const struct fibril *f, int fd);
+
 /* ---- conversions (convert.c) ---- */
 
 /* The exception that is set, normalised, with its traceback; it is set no more. */
@@ -166,6 +178,13 @@ int fibril__py_errors_init(PyObject *module);
 int fibril__py_fibril_init(PyObject *module);
 int fibril__py_wait_init(PyObject *module);
 int fibril__py_enable_init(PyObject *module);
+int fibril__py_chan_init(PyObject *module);
+int fibril__py_sync_init(PyObject *module);
+int fibril__py_cancel_init(PyObject *module);
+int fibril__py_timeout_init(PyObject *module);
+int fibril__py_offload_init(PyObject *module);
+int fibril__py_dump_init(PyObject *module);
+int fibril__py_preempt_init(PyObject *module);
 int fibril__py_wsgi_init(PyObject *module);
 
 #endif

@@ -199,11 +199,7 @@ static PyObject *handle_cancel(struct handle *h, PyObject *unused)
     if (!p) {
         Py_RETURN_FALSE;
     }
-    if (!p->ours && fibril__py.layer && p->fibril != fibril_current()) {
-        p->cancelled_async = true;
-        PyThreadState_SetAsyncExc(p->tstate->thread_id, fibril__py.cancelled);
-    }
-    if (fibril_cancel(p->fibril) < 0) {
+    if (fibril__py_cancel(p) < 0) {
         return PyErr_NoMemory();
     }
     Py_RETURN_TRUE;

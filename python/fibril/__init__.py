@@ -8,22 +8,49 @@ The rest of this package is for programs that know about fibrils: ``spawn``, ``S
 ``select`` and so on. Times are seconds (int or float); None means for ever.
 """
 
-from ._fibril import (Cancelled, ChannelClosed, Deadlock, Fibril, __version__, current, disable, enabled, sleep, spawn,
-                      yield_)
-from . import _fibril
+import sys as _sys
 
-__all__ = ["Cancelled", "ChannelClosed", "Deadlock", "Fibril", "current", "disable", "enable", "enabled", "sleep",
-           "spawn", "yield_"]
+from . import _fibril
+from ._bridge import to_async, wait_for
+from ._fibril import (Cancelled, Channel, ChannelClosed, Deadlock, Event, Fibril, Lock, Semaphore, __version__,
+                      cancelled, current, deadline, disable, enabled, metrics, offload, select, sleep, spawn, timeout,
+                      yield_)
+from ._scope import Scope, shield
+from ._threads import OSThread, os_thread
+
+__all__ = ["Cancelled", "Channel", "ChannelClosed", "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope",
+           "Semaphore", "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics",
+           "offload", "os_thread", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
 
 
 def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0):
-    """Make the calling main thread's ``threading`` threads fibrils and blocking calls park.
+    """Make the threads of ``threading`` fibrils of the calling main thread, and blocking calls park.
 
+    preempt_ms: a fibril that computes longer than so many milliseconds (int or float) lets the others run; 0: never.
+    Then another fibril may run between any two bytecodes, as with OS threads.
     poller: "uring", "epoll" or "auto"; None is $FIBRIL_POLLER, else "auto".
     stack_bytes, thread_stack_bytes: address space for each stack of ``spawn`` (0: 256 KiB) and of ``threading``
     (0: 512 KiB); only touched pages cost memory.
 
-    Returns True, or False when it was in force already. Raises RuntimeError outside the main thread, ValueError for
-    an unknown poller, OSError for one that the kernel refuses.
+    Returns True, or False when it was in force already (the options are then those of the first call). Raises
+    RuntimeError outside the main thread, ValueError for an unknown poller or an impossible number, OSError for a
+    poller that the kernel refuses.
     """
-    return _fibril._enable(poller, stack_bytes, thread_stack_bytes)
+    new = _fibril._enable(poller, stack_bytes, thread_stack_bytes)
+    if new and preempt_ms:
+        _fibril._preempt(preempt_ms)
+    return new
+
+
+def dump(file=None):
+    """Write every fibril, what it waits for and for how long, and its Python and C stack, to file.
+
+    file: something with fileno(), or a descriptor (int); None is sys.stderr. Raises RuntimeError before enable().
+    """
+    if file is None:
+        file = _sys.stderr
+    if isinstance(file, int):
+        _fibril._dump(file)
+        return
+    file.flush()
+    _fibril._dump(file.fileno())
