@@ -93,6 +93,16 @@ FIBRIL_API int fibril_embed_forget(int fd);
  * run. Returns 0 or -errno of opening the poller. Never parks. */
 FIBRIL_API int fibril_embed_forked(void);
 
+/* Something to be done on a loop between two fibrils. */
+struct fibril_post {
+    void (*fn)(struct fibril_post *p); /* must not park */
+    uint64_t opaque_[3];
+};
+
+/* Has p->fn(p) called on the loop, soon. p must stay in place, and not be posted again, until then.
+ * Any OS thread, also in a signal handler. Lock-free, never parks. */
+FIBRIL_API void fibril_embed_post(struct fibril_loop *loop, struct fibril_post *p);
+
 /* ---- Waking from outside --------------------------------------------------------------------- */
 
 /* A place where one fibril waits for something that any OS thread may announce. */

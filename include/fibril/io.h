@@ -147,7 +147,7 @@ FIBRIL_API ssize_t fibril_reader_read_all(struct fibril_reader *r, void *buf, si
 
 /* As getaddrinfo(3), hosts file and nsswitch included; the list is freed with freeaddrinfo. Returns
  * 0, or -errno; what getaddrinfo said goes to *ret_gai (an EAI_ code; may be NULL): EAI_NONAME
- * -ENOENT, EAI_AGAIN -EAGAIN, others -EIO. */
+ * -ENOENT, EAI_AGAIN -EAGAIN, EAI_SYSTEM the error it stands for, others -EIO. */
 FIBRIL_API int fibril_resolve(const char *host, const char *service, const struct addrinfo *hints,
                               struct addrinfo **ret_list, int *ret_gai, int64_t deadline_ns);
 

@@ -259,6 +259,11 @@ static void after_fork_child(void)
     pthread_mutex_init(&lock, NULL);
 }
 
+void fibril__slots_forked(void)
+{
+    after_fork_child();
+}
+
 /* Under the lock. */
 static void set_up(void)
 {

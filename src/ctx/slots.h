@@ -98,6 +98,9 @@ static inline void fibril__slot_give(struct fibril__slot_cache *c, void *slot)
     }
 }
 
+/* In the child of a fork, from a handler that may run before ours: nobody holds the lock. */
+void fibril__slots_forked(void);
+
 /* Gives the pages of n adjoining stack slots with guard pages back. False: the system refuses. */
 bool fibril__slots_drop(char *first, size_t n, uint8_t log2);
 

@@ -79,6 +79,7 @@ static int error_of(int gai)
 {
     switch (gai) {
     case 0: return 0;
+    case EAI_SYSTEM: return errno ? -errno : -EIO;
     case EAI_NONAME: return -ENOENT;
     case EAI_AGAIN: return -EAGAIN;
     case EAI_MEMORY: return -ENOMEM;
@@ -145,6 +146,7 @@ static void run_lookup(struct fibril__job *job)
     struct fibril__list waiters;
     struct fibril__link *n;
     int gai = getaddrinfo(l->host, l->service, &l->hints, &list);
+    int error = error_of(gai);
     seal(l, &waiters);
     while ((n = fibril__list_pop(&waiters))) {
         struct waiter *w = CONTAINER_OF(n, struct waiter, link);
@@ -155,7 +157,7 @@ static void run_lookup(struct fibril__job *job)
             w->gai = w->list ? 0 : EAI_MEMORY;
             list = last ? NULL : list;
         }
-        fibril__wake(w->fibril, error_of(w->gai));
+        fibril__wake(w->fibril, w->gai == gai ? error : error_of(w->gai));
     }
     if (gai == 0 && list) {
         freeaddrinfo(list); /* nobody has waited to the end */

@@ -142,3 +142,15 @@ bool fibril__address_give_slow(const void *address,
     unlock(r);
     return l != NULL;
 }
+
+void fibril__address_forked(void)
+{
+    for (uint32_t i = 0; i < FIBRIL__ADDRESS_ROWS; i++) {
+        bool used = atomic_load(&fibril__address_waiting[i]) > 0 || atomic_load(&rows[i].locked);
+        if (used) { /* reading does not cost the child a copy of the page */
+            rows[i].first = rows[i].last = NULL;
+            atomic_store(&fibril__address_waiting[i], 0);
+            unlock(&rows[i]);
+        }
+    }
+}

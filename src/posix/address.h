@@ -42,6 +42,9 @@ int fibril__address_wake_slow(const void *address, int n);
 bool fibril__address_give_slow(const void *address,
                                void (*give)(struct fibril__thread *to, const void *address));
 
+/* In the child of a fork: nobody waits. */
+void fibril__address_forked(void);
+
 /* How many wait in each row of the table. */
 enum { FIBRIL__ADDRESS_LOG2 = 14, FIBRIL__ADDRESS_ROWS = 1 << FIBRIL__ADDRESS_LOG2 };
 extern _Atomic uint32_t fibril__address_waiting[FIBRIL__ADDRESS_ROWS];

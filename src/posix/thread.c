@@ -41,6 +41,9 @@ static struct fibril__thread *new_record(void)
 
 static void free_record(struct fibril__thread *t)
 {
+    if (atomic_load(&t->held) > 0) {
+        return; /* it ended with mutexes locked, which name it */
+    }
     if (t->values != t->inside) {
         fibril__free(t->values);
     }
@@ -82,6 +85,23 @@ static pthread_t name_of(const struct fibril__thread *t)
 /* ---- life with the loop ---- */
 
 static __thread struct fibril__thread *main_thread;
+static __thread int os_thread;
+
+int fibril__os_thread(void)
+{
+    if (UNLIKELY(!os_thread)) {
+        os_thread = (int)syscall(SYS_gettid);
+    }
+    return os_thread;
+}
+
+void fibril__thread_forked(void)
+{
+    os_thread = 0;
+    if (main_thread) {
+        main_thread->owner = fibril__os_thread();
+    }
+}
 
 struct fibril *fibril__thread_main(void)
 {
@@ -99,9 +119,22 @@ int fibril__thread_adopt_main(void)
     }
     t->main = true;
     adopt(t, fibril_current());
-    t->owner = (int)syscall(SYS_gettid);
+    t->owner = fibril__os_thread();
     main_thread = t;
     return 0;
+}
+
+void fibril__thread_forked(void)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    if (!t) {
+        return;
+    }
+    if (t->main) {
+        t->owner = (int)syscall(SYS_gettid);
+    }
+    main_thread = t;
+    atomic_store(&live, t->start ? 1 : 0);
 }
 
 void fibril__thread_leave_main(void)
@@ -113,6 +146,16 @@ void fibril__thread_leave_main(void)
     }
 }
 
+/* The first thread of the child of a fork ends: the process lives as long as the others. */
+static void outlive(struct fibril__thread *t)
+{
+    uint64_t own = t->start ? 1 : 0;
+    atomic_fetch_sub(&live, own);
+    fibril__thread_wait_for_all();
+    atomic_fetch_add(&live, own);
+    main_thread = NULL;
+}
+
 /* A fibril is about to end: what was the thread's goes. */
 void fibril__thread_ended(struct fibril *f, void *word)
 {
@@ -121,6 +164,9 @@ void fibril__thread_ended(struct fibril *f, void *word)
         return;
     }
     fibril__values_destroy(t);
+    if (t == main_thread) {
+        outlive(t);
+    }
     fibril_embed_set(f, NULL);
     t->fibril = NULL;
     if (!t->start) {
@@ -277,7 +323,8 @@ static int wait_on_loop(struct fibril__thread *t, int64_t deadline_ns)
 /* On an OS thread without a loop. */
 static int wait_outside(struct fibril__thread *t, clockid_t clock, const struct timespec *until)
 {
-    int life, rc = 0;
+    int64_t unused;
+    int life, rc = fibril__deadline_at(clock, until, &unused); /* is it a time? */
     while (!((life = atomic_load(&t->life)) & FIBRIL__LIFE_ENDED) && rc == 0) {
         rc = fibril__futex_wait(&t->life, life, clock, until);
     }

@@ -109,6 +109,23 @@ int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes
     return 0;
 }
 
+_Static_assert(sizeof(struct fibril__message) <= sizeof(((struct fibril_post *)0)->opaque_),
+               "a post has too little room");
+
+static void run_post(struct fibril__message *message)
+{
+    struct fibril_post *p =
+        CONTAINER_OF((uint64_t(*)[3])(void *)message, struct fibril_post, opaque_);
+    p->fn(p);
+}
+
+void fibril_embed_post(struct fibril_loop *loop, struct fibril_post *p)
+{
+    struct fibril__message *m = (struct fibril__message *)(void *)p->opaque_;
+    *m = (struct fibril__message){.run = run_post};
+    fibril__loop_send(loop, m);
+}
+
 bool fibril_embed_interrupt(struct fibril *f)
 {
     FIBRIL_ASSERT(f->loop == fibril__loop);

@@ -142,6 +142,11 @@ void fibril__extra_run_exits(struct fibril *self)
 
 void fibril__extra_free(struct fibril *f)
 {
+    struct fibril__exit_handler *h;
+    while ((h = f->extra->exits)) { /* of one that has gone without ending */
+        f->extra->exits = h->next;
+        fibril__free(h);
+    }
     fibril__free(f->extra->name);
     fibril__free(f->extra->locals);
     fibril__free(f->extra);

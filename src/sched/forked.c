@@ -267,6 +267,7 @@ int fibril_embed_forked(void)
     struct fibril__poller gone = {.ops = &gone_ops}, *old = loop->poller;
     const struct fibril__poll_ops *ops = old->ops;
     loop->poller = &gone;
+    fibril__slots_forked();
     fibril__loops_forked(loop);
     fibril__users_forked();
     fibril__extra_forked();

@@ -280,10 +280,10 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
 
 /* ---- ending a loop ---- */
 
+/* A signal's handler has run already, and ends nobody's duty to wait here. */
 static bool abort_drain(struct fibril *f, int error)
 {
-    (void)error;
-    if (f->loop->drainer != f) {
+    if (f->loop->drainer != f || error == -EINTR) {
         return false;
     }
     f->loop->drainer = NULL;

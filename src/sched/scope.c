@@ -114,11 +114,11 @@ void fibril__scope_forget(struct fibril *f)
     }
 }
 
+/* A signal's handler has run already, and is no reason to cancel the members. */
 static bool abort_close(struct fibril *f, int error)
 {
-    (void)error;
     struct fibril_scope *s = f->wait_on;
-    if (s->closer != f) {
+    if (s->closer != f || error == -EINTR) {
         return false;
     }
     s->closer = NULL;
