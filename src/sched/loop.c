@@ -140,9 +140,9 @@ static void shuffle(struct fibril_loop *loop)
 
 struct fibril *fibril__loop_next_slow(struct fibril_loop *loop)
 {
-    if (loop->ticks <= 0 || !loop->run_head) {
+    if (loop->ticks <= 0) {
         look_outside(loop);
-    } else {
+    } else if (loop->run_head) {
         loop->ticks--;
     }
     while (!loop->run_head) {

@@ -113,6 +113,19 @@ static ALWAYS_INLINE struct fibril *fibril__loop_next(struct fibril_loop *loop)
     return f;
 }
 
+/* Appends self and takes the next, which may be self only when nobody else is ready. */
+static ALWAYS_INLINE struct fibril *fibril__loop_swap(struct fibril_loop *loop, struct fibril *self)
+{
+    struct fibril *f = loop->run_head;
+    if (UNLIKELY(FIBRIL_HARD || !f || --loop->ticks <= 0)) {
+        fibril__loop_push(loop, self);
+        return fibril__loop_next_slow(loop);
+    }
+    fibril__loop_push(loop, self);
+    loop->run_head = (struct fibril *)(void *)f->link.next; /* self at the latest */
+    return f;
+}
+
 /* Samples how long `to` stood in the run queue. */
 void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to);
 

@@ -112,8 +112,7 @@ int fibril_yield(void)
         return -ENOMEM;
     }
     loop->counters.yields++;
-    fibril__loop_push(loop, self);
-    struct fibril *next = fibril__loop_next(loop);
+    struct fibril *next = fibril__loop_swap(loop, self);
     if (LIKELY(next != self)) {
         fibril__loop_switch(loop, self, next);
     } else {
