@@ -6,10 +6,14 @@
 #include "site.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define HOST "Host: test\r\n"
@@ -479,5 +483,101 @@ SITE_TEST(accepting_pauses_without_descriptors_and_recovers)
     for (int i = 0; i < made; i++) {
         client_close(&c[i]);
     }
+    site_stop(site, 0);
+}
+
+/* ---- all descriptors of the process, used up by others -----------------------------------------
+ */
+
+/* A socket from one of several addresses of this host: with many connections from one, the kernel
+ * takes long to find a free port. */
+static int crowd_socket(int i)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (unsigned)i / 1000)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    if (fd < 0 || setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one)) != 0 ||
+        bind(fd, (const struct sockaddr *)&from, sizeof(from)) != 0) {
+        _exit(1);
+    }
+    return fd;
+}
+
+/* In a process of its own: opens n connections, each with half a head, and keeps them. */
+static _Noreturn void crowd(const struct fibril_addr *addr, int n)
+{
+    static const char half[] = "GET /hello HTTP/1.1\r\n";
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < n; i++) {
+        int fd = crowd_socket(i);
+        if (connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 ||
+            write(fd, half, sizeof(half) - 1) != sizeof(half) - 1) {
+            _exit(1);
+        }
+    }
+    pause();
+    _exit(0);
+}
+
+static pid_t crowd_start(const struct site *site, int n)
+{
+    struct fibril_addr addr;
+    ASSERT_OK(fibril_addr_parse(site->address, &addr));
+    pid_t pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+        closefrom(3);
+        crowd(&addr, n);
+    }
+    return pid;
+}
+
+static void crowd_end(pid_t pid)
+{
+    int status;
+    ASSERT_EQ(kill(pid, SIGKILL), 0);
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    ASSERT(WIFSIGNALED(status)); /* it kept all its connections till now */
+}
+
+static int descriptors_wanted(void)
+{
+    int wanted = test_is_long() ? 20000 : 1000;
+    struct rlimit limit;
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < (rlim_t)wanted) {
+        limit.rlim_max = (rlim_t)wanted;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+            SKIP("the hard limit of descriptors is lower");
+        }
+    }
+    return wanted;
+}
+
+/* The server alone holds every descriptor that its process may have; more wait in the backlog.
+ * When half of its peers leave, those are taken in, and a newcomer is served. */
+SITE_TEST_LOOPS(every_descriptor_in_use_and_the_way_back, 1, 120)
+{
+    int limit = descriptors_wanted(), each = limit / 2 + 50;
+    site->opts.limits.head_ns = FIBRIL_FOREVER;
+    site_start(site);
+    limit_descriptors((rlim_t)limit);
+    pid_t a = crowd_start(site, each), b = crowd_start(site, each);
+    SITE_UNTIL(site, st.accept_pauses > 0);
+    ASSERT(strstr(site->errors, "accepting pauses: out of descriptors") != NULL);
+    struct fibril_http_stats full = site_stats(site);
+    ASSERT_GT(full.connections, limit - 64);
+    ASSERT_LT(full.connections, limit);
+    crowd_end(a);
+    SITE_UNTIL(site, st.accepted == 2 * (uint64_t)each); /* all who waited were taken in */
+    SITE_UNTIL(site, st.connections == (uint64_t)each);
+    struct client c;
+    struct reply r;
+    client_open(&c, site);
+    ask(&c, "/hello", &r);
+    ASSERT_EQ(r.status, 200);
+    client_close(&c);
+    crowd_end(b);
+    SITE_UNTIL(site, st.connections == 0);
     site_stop(site, 0);
 }
