@@ -250,7 +250,7 @@ int demo_main(int argc, char **argv)
         demo.binds = (struct words){.count = 1, .at = {"127.0.0.1:8080"}};
     }
     fit_descriptors(&demo);
-    stop_block();
+    stop_block(&demo.stop);
     demo.site.load = load_for_page;
     demo.site.load_max = demo.connections;
     demo.stop.drain_ns = 1000000000;

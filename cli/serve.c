@@ -65,7 +65,7 @@ static const struct option options[] = {
      .value = "FILE",
      .set = option_text,
      .offset = FIELD(log_file),
-     .help = "append the access log to this file.\n"
+     .help = "append the access log to this file, and open it anew on SIGHUP.\n"
              "default standard output. example: --access-log access.log"},
     {.name = "--index",
      .value = "NAME",
@@ -204,6 +204,32 @@ static int run(void *arg)
     return status;
 }
 
+static int open_log(const struct serve *serve)
+{
+    int fd = open(serve->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* The log has been renamed, or taken away, by whoever rotates logs: the name stands for a new file
+ * from now on. The descriptor's number stays, so no line is lost or waits for this. */
+static void reopen_log(void *arg)
+{
+    const struct serve *serve = arg;
+    int fd = open_log(serve);
+
+    if (fd >= 0 && dup3(fd, serve->log_fd, O_CLOEXEC) < 0) {
+        close(fd);
+        fd = -errno;
+    }
+    if (fd < 0) {
+        fprintf(stderr, "fibril serve: cannot reopen log '%s', the old file goes on: %s\n",
+                serve->log_file, strerror(-fd));
+        return;
+    }
+    close(fd);
+}
+
 /* Opens what the options name. Returns an exit status. */
 static int open_all(struct serve *serve)
 {
@@ -214,11 +240,13 @@ static int open_all(struct serve *serve)
     }
     close(dir);
     if (serve->log_file && serve->log != FIBRIL_HTTP_LOG_NONE) {
-        serve->log_fd = open(serve->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+        serve->log_fd = open_log(serve);
         if (serve->log_fd < 0) {
             return say_wrong(command.name, "cannot open log '%s': %s", serve->log_file,
-                             strerror(errno));
+                             strerror(-serve->log_fd));
         }
+        serve->stop.hangup = reopen_log;
+        serve->stop.hangup_arg = serve;
     }
     return EXIT_FINE;
 }
@@ -241,7 +269,7 @@ int serve_main(int argc, char **argv)
         return status;
     }
     process_raise_descriptors();
-    stop_block();
+    stop_block(&serve.stop);
     struct fibril_opts opts = {.loops = serve.loops,
                                .stall_ns = serve.stall_ns,
                                .poller = serve.poller < 0 ? NULL : start_pollers[serve.poller]};

@@ -8,18 +8,21 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static void both(sigset_t *set)
+static void all(const struct stop *stop, sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGTERM);
+    if (stop->hangup) {
+        sigaddset(set, SIGHUP);
+    }
 }
 
-void stop_block(void)
+void stop_block(const struct stop *stop)
 {
     sigset_t set;
 
-    both(&set);
+    all(stop, &set);
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -38,22 +41,32 @@ static void say_draining(const struct stop *stop)
     }
 }
 
+static void end_sooner(struct stop *stop)
+{
+    stop->signals++;
+    if (stop->signals == 1) {
+        say_draining(stop);
+        fibril_http_server_stop(stop->srv, fibril_after(stop->drain_ns));
+        if (stop->also) {
+            stop->also(stop->also_arg);
+        }
+    } else if (stop->signals == 2) {
+        fibril_http_server_stop(stop->srv, fibril_now());
+    } else {
+        _exit(130);
+    }
+}
+
 static int listen_for_signals(void *arg)
 {
     struct stop *stop = arg;
+    int signo;
 
-    while (fibril_signals_wait(stop->queue, NULL, FIBRIL_FOREVER) > 0) {
-        stop->signals++;
-        if (stop->signals == 1) {
-            say_draining(stop);
-            fibril_http_server_stop(stop->srv, fibril_after(stop->drain_ns));
-            if (stop->also) {
-                stop->also(stop->also_arg);
-            }
-        } else if (stop->signals == 2) {
-            fibril_http_server_stop(stop->srv, fibril_now());
+    while ((signo = fibril_signals_wait(stop->queue, NULL, FIBRIL_FOREVER)) > 0) {
+        if (signo == SIGHUP) {
+            stop->hangup(stop->hangup_arg);
         } else {
-            _exit(130);
+            end_sooner(stop);
         }
     }
     return 0;
@@ -64,7 +77,7 @@ int stop_watch(struct stop *stop)
     struct fibril_spawn_opts opts = {.name = "signals", .daemon = true};
     sigset_t set;
 
-    both(&set);
+    all(stop, &set);
     int rc = fibril_signals_open(&set, &stop->queue);
     return rc < 0 ? rc : fibril_spawn(listen_for_signals, stop, &opts, &stop->fibril);
 }

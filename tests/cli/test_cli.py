@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 FIBRIL = sys.argv[1]
@@ -114,6 +115,18 @@ class Server:
         self.process.send_signal(number)
         output, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, output, errors
+
+
+def wait_for_text(path, text):
+    """Until the file exists and holds the text."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if os.path.exists(path):
+            with open(path, encoding="ascii") as file:
+                if text in file.read():
+                    return
+        time.sleep(0.02)
+    raise AssertionError(f"no {text!r} in {path}")
 
 
 def serve(folder, *args):
@@ -294,6 +307,29 @@ def serve_closes_idle_connections_when_told():
             while part := client.recv(4096):
                 answer += part
             assert answer.endswith(b"0123456789"), answer
+
+
+@test
+def the_access_log_is_opened_anew_on_sighup():
+    with Folder() as folder:
+        log, old = folder.beside("access.log"), folder.beside("access.log.1")
+        with serve(folder, "--access-log", log) as server:
+            server.get("/digits.txt?before")
+            wait_for_text(log, "?before")
+            os.rename(log, old)
+            server.process.send_signal(signal.SIGHUP)
+            wait_for_text(log, "")
+            server.get("/digits.txt?after")
+            wait_for_text(log, "?after")
+            os.remove(log)
+            os.mkdir(log)
+            server.process.send_signal(signal.SIGHUP)
+            assert "cannot reopen log" in server.process.stderr.readline()
+            status, _, errors = server.end()
+            assert (status, errors) == (0, ""), (status, errors)
+        with open(old, encoding="ascii") as file:
+            text = file.read()
+        assert "?before" in text and "?after" not in text, text
 
 
 @test
