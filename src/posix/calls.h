@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <threads.h>
 
 #define COVERS(name) extern __typeof__(name) fibril_posix_##name
 
@@ -27,7 +28,7 @@ COVERS(pthread_setschedparam);
 COVERS(pthread_setschedprio);
 COVERS(pthread_getaffinity_np);
 COVERS(pthread_setaffinity_np);
-COVERS(pthread_exit);
+NORETURN COVERS(pthread_exit);
 COVERS(pthread_cancel);
 COVERS(pthread_setcancelstate);
 COVERS(pthread_setcanceltype);
@@ -63,10 +64,33 @@ COVERS(pthread_rwlock_clockrdlock);
 COVERS(pthread_rwlock_wrlock);
 COVERS(pthread_rwlock_timedwrlock);
 COVERS(pthread_rwlock_clockwrlock);
+COVERS(pthread_rwlock_trywrlock);
 COVERS(pthread_rwlock_unlock);
+COVERS(pthread_barrier_wait);
+COVERS(pthread_spin_lock);
 COVERS(sem_wait);
 COVERS(sem_timedwait);
 COVERS(sem_clockwait);
 COVERS(sem_post);
+
+/* c11.c */
+COVERS(thrd_create);
+COVERS(thrd_join);
+COVERS(thrd_detach);
+NORETURN COVERS(thrd_exit);
+COVERS(thrd_current);
+COVERS(call_once);
+COVERS(mtx_lock);
+COVERS(mtx_trylock);
+COVERS(mtx_timedlock);
+COVERS(mtx_unlock);
+COVERS(cnd_wait);
+COVERS(cnd_timedwait);
+COVERS(cnd_signal);
+COVERS(cnd_broadcast);
+COVERS(tss_create);
+COVERS(tss_delete);
+COVERS(tss_get);
+COVERS(tss_set);
 
 #endif

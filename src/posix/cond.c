@@ -29,7 +29,7 @@ static int wait(struct fibril__thread *t, pthread_cond_t *c, pthread_mutex_t *m,
         fibril__address_leave(t);
         return rc;
     }
-    bool cancellable = t->cancel_wanted || t->start;
+    bool cancellable = t->start && t->cancel_state == PTHREAD_CANCEL_ENABLE;
     if (!cancellable) {
         fibril_shield_begin();
     }

@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <unwind.h>
 
 static struct fibril__thread *self_or_abort(void)
@@ -50,12 +51,23 @@ static _Unwind_Reason_Code stop(int version, _Unwind_Action actions, _Unwind_Exc
     return _URC_NO_REASON;
 }
 
-/* The exception object lies in this frame, which stays as long as the unwinding goes on. */
+/* A handler that catches everything must throw it on: a thread that ends cannot be kept. */
+static void swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *exception)
+{
+    (void)reason;
+    (void)exception;
+    static const char text[] = "fibril: the end of a thread was caught and not thrown on\n";
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    abort();
+}
+
+/* The exception object lies in the thread's first frame: those above it are reused by the very
+ * destructors and handlers that run meanwhile. */
 static NORETURN void unwind(struct fibril__thread *t)
 {
-    struct _Unwind_Exception exception;
-    memset(&exception, 0, sizeof exception);
-    _Unwind_ForcedUnwind(&exception, stop, t);
+    memset(t->exit_exception, 0, sizeof *t->exit_exception);
+    t->exit_exception->exception_cleanup = swallowed;
+    _Unwind_ForcedUnwind(t->exit_exception, stop, t);
     run_cleanup_below(t, UINTPTR_MAX); /* no unwind tables: at least these */
     __builtin_longjmp(t->exit_jump, 1);
 }
@@ -63,12 +75,16 @@ static NORETURN void unwind(struct fibril__thread *t)
 NOINLINE void fibril__thread_run(struct fibril__thread *t)
 {
     void *jump[5];
+    struct _Unwind_Exception exception;
     if (__builtin_setjmp(jump) == 0) {
         t->exit_jump = jump;
+        t->exit_exception = &exception;
         t->exit_frame = __builtin_frame_address(0);
         t->result = t->start(t->arg);
     }
     t->exit_jump = NULL;
+    t->cancel_state = PTHREAD_CANCEL_DISABLE; /* destructors of its values are not disturbed */
+    fibril_cancel_clear();
 }
 
 NORETURN void fibril__thread_exit(void *result)
@@ -127,10 +143,12 @@ NORETURN void fibril_posix___pthread_unwind_next(__pthread_unwind_buf_t *buf)
 
 /* ---- cancelling ---- */
 
+/* A loop that ends cancels its threads without pthread_cancel: they end all the same. */
 void fibril__thread_heed_cancel(void)
 {
     struct fibril__thread *t = fibril__thread_self();
-    if (t && t->cancel_wanted && t->cancel_state == PTHREAD_CANCEL_ENABLE && t->exit_jump) {
+    bool wanted = t && t->exit_jump && (t->cancel_wanted || fibril_cancelled());
+    if (wanted && t->cancel_state == PTHREAD_CANCEL_ENABLE) {
         fibril__thread_exit(PTHREAD_CANCELED);
     }
 }

@@ -14,6 +14,7 @@
 #include "posix/process_calls.h"
 
 #include "posix/address.h"
+#include "posix/install.h"
 #include "posix/thread.h"
 
 #include <stdatomic.h>
@@ -32,6 +33,7 @@ static void in_child(void)
     fibril__address_forked();
     fibril__signal_forked();
     fibril__thread_forked();
+    fibril__install_forked();
     if (rc < 0) {
         fibril__posix_mode = FIBRIL__POSIX_REAL;
     }

@@ -2,11 +2,14 @@
 /*
  * syscall(2) itself, for those who wait for a futex word without libc's help: libstdc++'s guards of
  * static variables, Rust's and Abseil's locks. A fibril waits in the table of addresses; whoever
- * wakes, looks there first. All other system calls go through, as do futexes that processes share.
+ * wakes, looks there first. All other system calls go through. Who is moved from one word to
+ * another (FUTEX_REQUEUE) is woken instead if it is a fibril, as is any fibril that FUTEX_WAKE_OP
+ * may mean.
  */
-#include "posix/address.h"
+#include "posix/mutex.h"
 
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,6 +37,44 @@ static int deadline_of(const struct futex *f, int64_t *ret_deadline_ns)
     return fibril__deadline_at(clock, f->time, ret_deadline_ns);
 }
 
+/* Whether other processes may see the word. Most who wait without FUTEX_PRIVATE_FLAG (libstdc++)
+ * mean a word of their own. The kernel copies a mapping of no length only if it is shared. */
+static bool is_shared(const struct futex *f)
+{
+    if (f->op & FUTEX_PRIVATE_FLAG) {
+        return false;
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *start = (void *)((uintptr_t)f->word & ~(page - 1));
+    int saved = errno;
+    void *copy = mremap(start, 0, page, MREMAP_MAYMOVE);
+    if (copy != MAP_FAILED) {
+        munmap(copy, page);
+    }
+    errno = saved;
+    return copy != MAP_FAILED;
+}
+
+/* Waits until it is woken or, where the wake of another process cannot be seen, the word changes.
+ */
+static int wait_shared(struct fibril__thread *t, const struct futex *f,
+                       const struct fibril_waker_info *info, int64_t deadline_ns)
+{
+    int64_t retry_ns = 0;
+    for (;;) {
+        int64_t until_ns = fibril__retry_deadline(&retry_ns, deadline_ns);
+        int rc = fibril__address_wait(t, info, until_ns);
+        if (rc != -ETIMEDOUT || until_ns == deadline_ns) {
+            return rc;
+        }
+        fibril__address_enter(t, f->word);
+        if (__atomic_load_n(f->word, __ATOMIC_SEQ_CST) != f->value) {
+            fibril__address_leave(t);
+            return 0;
+        }
+    }
+}
+
 static int wait_for(const struct futex *f)
 {
     struct fibril_waker_info info = {.name = "futex", .object = f->word};
@@ -48,19 +89,30 @@ static int wait_for(const struct futex *f)
         fibril__address_leave(t);
         return -EAGAIN;
     }
-    return fibril__address_wait(t, &info, deadline_ns);
+    return is_shared(f) ? wait_shared(t, f, &info, deadline_ns)
+                        : fibril__address_wait(t, &info, deadline_ns);
 }
 
 static bool is_wait(const struct futex *f)
 {
     int command = command_of(f);
-    return (f->op & FUTEX_PRIVATE_FLAG) && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
+    return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET;
 }
 
 static bool is_wake(const struct futex *f)
 {
     int command = command_of(f);
     return command == FUTEX_WAKE || command == FUTEX_WAKE_BITSET;
+}
+
+/* Those who wait on a word that the kernel has compared or changed look at it again. */
+static void wake_moved(const struct futex *f, const void *other)
+{
+    int command = command_of(f);
+    if (command == FUTEX_REQUEUE || command == FUTEX_CMP_REQUEUE || command == FUTEX_WAKE_OP) {
+        fibril__address_wake(f->word, FIBRIL__WAKE_ALL);
+        fibril__address_wake(other, FIBRIL__WAKE_ALL);
+    }
 }
 
 long fibril_posix_syscall(long number, long a, long b, long c, long d, long e, long f)
@@ -78,6 +130,7 @@ long fibril_posix_syscall(long number, long a, long b, long c, long d, long e, l
         return woken;
     }
     long rc = syscall(number, a, b, is_wake(&futex) ? c - woken : c, d, e, f);
+    wake_moved(&futex, (const void *)e);
     return rc >= 0 && is_wake(&futex) ? rc + woken : rc;
 }
 

@@ -13,25 +13,13 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#pragma weak fibril__calls_stream
-#pragma weak fibril__calls_socket
-#pragma weak fibril__calls_poll
-#pragma weak fibril__calls_epoll
-#pragma weak fibril__calls_file
-#pragma weak fibril__calls_sleep
-#pragma weak fibril__calls_name
-#pragma weak fibril__calls_child
-#pragma weak fibril__calls_signal
-#pragma weak fibril__calls_fork
-#pragma weak fibril__signal_wrap_all
-#pragma weak fibril__signal_unwrap_all
 static const struct fibril__call *const tables[] = {
-    fibril__calls_thread, fibril__calls_exit,  fibril__calls_attr,   fibril__calls_key,
-    fibril__calls_once,   fibril__calls_mutex, fibril__calls_cond,   fibril__calls_rwlock,
-    fibril__calls_sem,    fibril__calls_futex, fibril__calls_stream, fibril__calls_socket,
-    fibril__calls_poll,   fibril__calls_epoll, fibril__calls_file,   fibril__calls_sleep,
-    fibril__calls_name,   fibril__calls_child, fibril__calls_signal, fibril__calls_fork,
-    fibril__calls_load,
+    fibril__calls_thread, fibril__calls_exit,  fibril__calls_attr,    fibril__calls_key,
+    fibril__calls_once,   fibril__calls_mutex, fibril__calls_cond,    fibril__calls_rwlock,
+    fibril__calls_sem,    fibril__calls_futex, fibril__calls_stream,  fibril__calls_socket,
+    fibril__calls_poll,   fibril__calls_epoll, fibril__calls_file,    fibril__calls_sleep,
+    fibril__calls_name,   fibril__calls_child, fibril__calls_signal,  fibril__calls_fork,
+    fibril__calls_load,   fibril__calls_c11,   fibril__calls_barrier,
 };
 
 enum { TABLES = sizeof tables / sizeof tables[0], ROWS = 1024 };
@@ -133,6 +121,21 @@ static void on_loop(struct fibril_loop *loop, bool started)
 
 /* ---- in and out ---- */
 
+/* Another thread may have had the lock, and will not give it back. */
+void fibril__install_forked(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
+static void take_down(void)
+{
+    fibril__imports_restore();
+    fibril__signal_unwrap_all();
+    fibril_embed_on_loop(NULL);
+    fibril__posix_mode = FIBRIL__POSIX_REAL;
+    fibril__thread_leave_main();
+}
+
 static int install(const struct fibril_posix_opts *opts)
 {
     if (atomic_load(&installed)) {
@@ -144,14 +147,11 @@ static int install(const struct fibril_posix_opts *opts)
     fibril__keys_learn();
     fibril_embed_on_loop(on_loop);
     fibril_embed_on_end(fibril__thread_ended);
-    int rc = fibril__signal_wrap_all ? fibril__signal_wrap_all() : 0;
+    int rc = fibril__signal_wrap_all();
     rc = rc ? rc : cover();
     if (rc < 0) {
-        fibril__imports_restore();
-        fibril__signal_unwrap_all();
-        fibril_embed_on_loop(NULL);
         fibril_embed_on_end(NULL);
-        fibril__posix_mode = FIBRIL__POSIX_REAL;
+        take_down();
         return rc;
     }
     atomic_store(&installed, true);
@@ -179,11 +179,7 @@ int fibril_posix_uninstall(void)
     }
     pthread_mutex_lock(&lock);
     if (atomic_exchange(&installed, false)) {
-        fibril__imports_restore();
-        fibril__signal_unwrap_all();
-        fibril_embed_on_loop(NULL);
-        fibril__posix_mode = FIBRIL__POSIX_REAL;
-        fibril__thread_leave_main();
+        take_down();
     }
     pthread_mutex_unlock(&lock);
     return 0;

@@ -9,6 +9,9 @@
 int fibril__signal_wrap_all(void);
 void fibril__signal_unwrap_all(void);
 
+/* In the child of a fork. */
+void fibril__install_forked(void);
+
 /* The covered call of that name, NULL if there is none. */
 const struct fibril__call *fibril__call_find(const char *name);
 

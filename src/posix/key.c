@@ -144,7 +144,7 @@ int fibril_posix_pthread_setspecific(pthread_key_t key, const void *value)
     if (!t) {
         return ENOMEM;
     }
-    if (key >= PTHREAD_KEYS_MAX) {
+    if (key >= PTHREAD_KEYS_MAX || !fibril__key_may_exist(key)) {
         return EINVAL;
     }
     fibril__posix_value_hook hook = fibril__posix_on_value;
@@ -193,9 +193,5 @@ const struct fibril__call fibril__calls_key[] = {
     FIBRIL__CALL(pthread_key_delete),
     FIBRIL__CALL(pthread_getspecific),
     FIBRIL__CALL(pthread_setspecific),
-    {"tss_create", (void (*)(void))key_create_too, false, NULL},
-    {"tss_delete", (void (*)(void))fibril_posix_pthread_key_delete, false, NULL},
-    {"tss_get", (void (*)(void))fibril_posix_pthread_getspecific, false, NULL},
-    {"tss_set", (void (*)(void))fibril_posix_pthread_setspecific, false, NULL},
     {NULL, NULL, false, NULL},
 };

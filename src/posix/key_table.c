@@ -107,3 +107,8 @@ bool fibril__key_destructor(pthread_key_t key, void (**ret_destroy)(void *value)
     *ret_destroy = table[key].destroy;
     return true;
 }
+
+bool fibril__key_may_exist(pthread_key_t key)
+{
+    return !table || (__atomic_load_n(&table[key].sequence, __ATOMIC_RELAXED) & 1);
+}

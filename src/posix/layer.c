@@ -77,13 +77,3 @@ int fibril__deadline_at(clockid_t clock, const struct timespec *at, int64_t *ret
     *ret_deadline_ns = left > 0 ? fibril_after(left) : 0;
     return 0;
 }
-
-__attribute__((weak)) bool fibril__posix_vfork_over(void)
-{
-    return false;
-}
-
-__attribute__((weak)) bool fibril__posix_restart(void)
-{
-    return false;
-}

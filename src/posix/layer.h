@@ -96,6 +96,6 @@ extern const struct fibril__call fibril__calls_thread[], fibril__calls_exit[], f
     fibril__calls_rwlock[], fibril__calls_sem[], fibril__calls_futex[], fibril__calls_stream[],
     fibril__calls_socket[], fibril__calls_poll[], fibril__calls_epoll[], fibril__calls_file[],
     fibril__calls_sleep[], fibril__calls_name[], fibril__calls_child[], fibril__calls_signal[],
-    fibril__calls_fork[], fibril__calls_load[];
+    fibril__calls_fork[], fibril__calls_load[], fibril__calls_c11[], fibril__calls_barrier[];
 
 #endif

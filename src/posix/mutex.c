@@ -10,9 +10,6 @@
 #include "posix/calls.h"
 #include "posix/mutex.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 enum {
     TYPE_MASK = 3, /* the bits of libc's __kind that hold PTHREAD_MUTEX_* */
     ROBUST = 16,
@@ -37,6 +34,23 @@ static void set_owner(pthread_mutex_t *m, int owner)
     __atomic_store_n(&m->__data.__owner, owner, __ATOMIC_RELAXED);
 }
 
+/* Which thread holds m, for reports, is noted where libc would link a robust mutex, which one that
+ * knows its owner is not. A thread counts what it holds so: the record of one that ends with such
+ * mutexes locked stays. */
+static void note_holder(pthread_mutex_t *m, struct fibril__thread *t)
+{
+    t->held++;
+    __atomic_store_n(&m->__data.__list.__prev, (void *)t, __ATOMIC_RELAXED);
+}
+
+static void forget_holder(pthread_mutex_t *m, struct fibril__thread *t)
+{
+    if ((void *)m->__data.__list.__prev == t) { /* not if it was locked before the layer came */
+        t->held--;
+        __atomic_store_n(&m->__data.__list.__prev, NULL, __ATOMIC_RELAXED);
+    }
+}
+
 /* Whether m knows its owner by number. Robust and priority mutexes do so in the lock word, which is
  * the kernel's too: those are left to the OS thread. */
 static bool knows_owner(const pthread_mutex_t *m)
@@ -47,38 +61,30 @@ static bool knows_owner(const pthread_mutex_t *m)
            !(kind & (ROBUST | PROTOCOLS));
 }
 
-static int os_thread(void)
-{
-    static __thread int id;
-    if (UNLIKELY(!id)) {
-        id = (int)syscall(SYS_gettid);
-    }
-    return id;
-}
-
 /* ---- trying ---- */
 
 /* A real try by a fibril that already holds m: libc must see its own number. */
 static int try_again(pthread_mutex_t *m, int mark)
 {
-    set_owner(m, os_thread());
+    set_owner(m, fibril__os_thread());
     int rc = pthread_mutex_trylock(m);
     set_owner(m, mark);
     return rc;
 }
 
-static int try_owned(pthread_mutex_t *m, const struct fibril__thread *t)
+static int try_owned(pthread_mutex_t *m, struct fibril__thread *t)
 {
     int owner = owner_of(m), mark = t->owner;
     if (owner == mark) {
         return try_again(m, mark);
     }
-    if (owner == os_thread()) {
+    if (owner == fibril__os_thread()) {
         return EBUSY; /* the main fibril's: libc would take it for ours */
     }
     int rc = pthread_mutex_trylock(m);
     if (rc == 0) {
         set_owner(m, mark);
+        note_holder(m, t);
     }
     return rc;
 }
@@ -88,7 +94,7 @@ static int try(pthread_mutex_t *m)
     if (LIKELY(!knows_owner(m))) {
         return pthread_mutex_trylock(m);
     }
-    const struct fibril__thread *t = fibril__thread_self();
+    struct fibril__thread *t = fibril__thread_self();
     return t ? try_owned(m, t) : EAGAIN;
 }
 
@@ -113,19 +119,32 @@ int64_t fibril__retry_deadline(int64_t *retry_ns, int64_t deadline_ns)
 static bool may_miss(const pthread_mutex_t *m)
 {
     int owner = owner_of(m);
-    bool fibrils = owner == os_thread() || (knows_owner(m) && owner >= 1 << 30);
+    bool fibrils = owner == fibril__os_thread() || (knows_owner(m) && owner >= 1 << 30);
     return !fibrils || (kind_of(m) & SHARED);
+}
+
+/* For reports: the fibril that holds it, where the mutex knows. */
+static struct fibril *holder(const void *object)
+{
+    const pthread_mutex_t *m = object;
+    const struct fibril__thread *t = NULL;
+    if (knows_owner(m) && owner_of(m) != 0) {
+        t = (const void *)__atomic_load_n(&m->__data.__list.__prev, __ATOMIC_RELAXED);
+    }
+    return t ? t->fibril : NULL;
 }
 
 static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadline_ns)
 {
-    struct fibril_waker_info info = {.name = "pthread mutex", .object = m};
+    struct fibril_waker_info info = {.name = "pthread mutex", .object = m, .holder = holder};
     int64_t retry_ns = 0;
     for (;;) {
         fibril__address_enter(t, m);
         int rc = try(m);
         if (rc != EBUSY) {
-            fibril__address_leave(t);
+            if (!fibril__address_leave(t) && t->given && rc == 0) {
+                fibril__mutex_unlock(m); /* a recursive one: given and then taken once more */
+            }
             return rc;
         }
         bool miss = may_miss(m);
@@ -174,6 +193,7 @@ static void give(struct fibril__thread *to, const void *m)
     pthread_mutex_t *mutex = (pthread_mutex_t *)(uintptr_t)m;
     if (knows_owner(mutex)) {
         set_owner(mutex, to->owner);
+        note_holder(mutex, to);
     }
 }
 
@@ -189,7 +209,7 @@ static bool give_away(pthread_mutex_t *m)
 /* libc is to see its own number, and after the last unlock m may be gone. */
 static int unlock_owned(pthread_mutex_t *m, int mark, bool last)
 {
-    set_owner(m, os_thread());
+    set_owner(m, fibril__os_thread());
     int rc = pthread_mutex_unlock(m);
     if (!last) {
         set_owner(m, mark);
@@ -197,23 +217,36 @@ static int unlock_owned(pthread_mutex_t *m, int mark, bool last)
     return rc;
 }
 
+static int unlock_as(pthread_mutex_t *m, struct fibril__thread *t)
+{
+    if (owner_of(m) != t->owner) {
+        return EPERM;
+    }
+    bool last = m->__data.__count <= 1;
+    if (last) {
+        forget_holder(m, t);
+        if (UNLIKELY(fibril__address_any(m)) && give_away(m)) {
+            return 0;
+        }
+    }
+    int rc = unlock_owned(m, t->owner, last);
+    if (rc == 0 && last) {
+        fibril__address_wake(m, 1);
+    }
+    return rc;
+}
+
 int fibril__mutex_unlock(pthread_mutex_t *m)
 {
-    bool owned = knows_owner(m), last = true;
-    int mark = 0;
-    if (owned) {
-        const struct fibril__thread *t = fibril__thread_self();
-        if (!t || owner_of(m) != t->owner) {
-            return EPERM;
-        }
-        mark = t->owner;
-        last = m->__data.__count <= 1;
+    if (UNLIKELY(knows_owner(m))) {
+        struct fibril__thread *t = fibril__thread_self();
+        return t ? unlock_as(m, t) : EPERM;
     }
-    if (last && UNLIKELY(fibril__address_any(m)) && give_away(m)) {
+    if (UNLIKELY(fibril__address_any(m)) && give_away(m)) {
         return 0;
     }
-    int rc = owned ? unlock_owned(m, mark, last) : pthread_mutex_unlock(m);
-    if (rc == 0 && last) {
+    int rc = pthread_mutex_unlock(m);
+    if (rc == 0) {
         fibril__address_wake(m, 1);
     }
     return rc;

@@ -95,14 +95,6 @@ int fibril__os_thread(void)
     return os_thread;
 }
 
-void fibril__thread_forked(void)
-{
-    os_thread = 0;
-    if (main_thread) {
-        main_thread->owner = fibril__os_thread();
-    }
-}
-
 struct fibril *fibril__thread_main(void)
 {
     return main_thread ? main_thread->fibril : NULL;
@@ -127,11 +119,12 @@ int fibril__thread_adopt_main(void)
 void fibril__thread_forked(void)
 {
     struct fibril__thread *t = fibril__thread_self();
+    os_thread = 0;
     if (!t) {
         return;
     }
     if (t->main) {
-        t->owner = (int)syscall(SYS_gettid);
+        t->owner = fibril__os_thread();
     }
     main_thread = t;
     atomic_store(&live, t->start ? 1 : 0);

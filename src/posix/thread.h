@@ -29,7 +29,7 @@ struct fibril__thread {
     const void *address;         /* what it waits on there; NULL: it is not in the table */
     uint32_t row;                /* where in the table */
     bool given;                  /* woken by a gift: it has what it waited for */
-    _Atomic int held; /* mutexes that name this record as their holder */
+    _Atomic int held;            /* mutexes that name this record as their holder */
     int owner; /* its mark in mutexes that know their owner, see fibril__owner_mark */
 
     struct fibril__value *values; /* of pthread keys: `inside`, or more on the heap */
@@ -42,8 +42,8 @@ struct fibril__thread {
     bool main;
     uint8_t cancel_state, cancel_type;
     bool cancel_wanted;
-    void *exit_frame;                 /* above this frame pthread_exit need not unwind */
-    void **exit_jump;                 /* where it goes then; NULL: it cannot exit from inside */
+    void *exit_frame; /* above this frame pthread_exit need not unwind */
+    void **exit_jump; /* where it goes then; NULL: it cannot exit from inside */
     struct _Unwind_Exception *exit_exception;
     __pthread_unwind_buf_t *cleanups; /* of pthread_cleanup_push, newest first */
 };
@@ -63,9 +63,6 @@ void fibril__thread_leave_main(void);
 
 /* In the child of a fork: the calling thread is the only one, and gets the signals. It keeps its
  * identity and its values. */
-void fibril__thread_forked(void);
-
-/* In the child of a fork: the number of the OS thread is another. */
 void fibril__thread_forked(void);
 
 /* The kernel's number of the calling OS thread. */
