@@ -40,7 +40,9 @@ ERRNO_FILES = {"src/debug/debug.c": "sigaltstack",
                "src/debug/stall.c": "a signal handler leaves errno as it was"}
 # A thread-local read before a switch and used after it may be another thread's.
 THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
-                      "src/sched/current.h": "the one home of the current loop"}
+                      "src/sched/current.h": "the one home of the current loop",
+                      "src/posix/fork.c": "whose vfork is under way; no fibril parks in between",
+                      "src/posix/signal.c": "what a handler has to tell the loop of its OS thread"}
 # Outside the house, and yet inside it.
 INSIDERS = {"bench/http_parse.c": "measures the parser alone, beside the parsers of others"}
 ALLOCATORS = ("src/base/alloc.",)

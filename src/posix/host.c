@@ -255,7 +255,7 @@ struct hostent *fibril_posix_gethostbyname2(const char *name, int family)
 
 struct hostent *fibril_posix_gethostbyname(const char *name)
 {
-    return fibril__on_loop() ? fibril_posix_gethostbyname2(name, AF_INET) : gethostbyname(name);
+    return fibril__on_loop() ? fibril_posix_gethostbyname2(name, AF_INET) : (gethostbyname)(name);
 }
 
 struct hostent *fibril_posix_gethostbyaddr(const void *addr, socklen_t len, int family)
