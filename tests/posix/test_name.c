@@ -133,15 +133,15 @@ PROCESS_TEST(gethostbyname_answers_as_libc_does)
 {
     (void)arg;
     const uint32_t loopback = htonl(INADDR_LOOPBACK);
-    same_hosts(fibril_posix_gethostbyname("localhost"), gethostbyname("localhost"));
-    same_hosts(fibril_posix_gethostbyname("127.0.0.1"), gethostbyname("127.0.0.1"));
+    same_hosts(fibril_posix_gethostbyname("localhost"), (gethostbyname)("localhost"));
+    same_hosts(fibril_posix_gethostbyname("127.0.0.1"), (gethostbyname)("127.0.0.1"));
     same_hosts(fibril_posix_gethostbyname2("::1", AF_INET6), gethostbyname2("::1", AF_INET6));
     same_hosts(fibril_posix_gethostbyaddr(&loopback, 4, AF_INET),
                gethostbyaddr(&loopback, 4, AF_INET));
     h_errno = -7;
     const struct hostent *none = fibril_posix_gethostbyname("256.1.1.1.");
     int ours = h_errno;
-    same_hosts(none, gethostbyname("256.1.1.1."));
+    same_hosts(none, (gethostbyname)("256.1.1.1."));
     ASSERT_EQ(ours, h_errno);
     return 0;
 }
