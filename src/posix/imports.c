@@ -25,7 +25,7 @@ enum { R_SLOT = -1, R_GOT = -2, R_DATA = -3 };
 
 struct patch {
     void **word;
-    void *before;
+    void *before, *ours;
 };
 
 struct object {
@@ -42,7 +42,7 @@ struct object {
 static struct object *objects;
 static unsigned long long adds, subs; /* of the loader, when last looked at */
 
-static bool add_patch(struct object *o, void **word)
+static bool add_patch(struct object *o, void **word, void *ours)
 {
     if (o->len == o->cap) {
         size_t cap = o->cap ? o->cap * 2 : 16;
@@ -53,7 +53,7 @@ static bool add_patch(struct object *o, void **word)
         o->patches = patches;
         o->cap = cap;
     }
-    o->patches[o->len++] = (struct patch){word, *word};
+    o->patches[o->len++] = (struct patch){word, *word, ours};
     return true;
 }
 
@@ -175,7 +175,7 @@ static int cover_table(struct cover *c, struct object *o, const struct tables *t
         if (!ours || *word == ours || !*word) { /* a weak symbol that nobody has stays away */
             continue;
         }
-        if (!add_patch(o, word)) {
+        if (!add_patch(o, word, ours)) {
             return -ENOMEM;
         }
         store(word, ours);
@@ -247,10 +247,15 @@ static void read_headers(struct object *o, const struct dl_phdr_info *i)
     }
 }
 
-static struct object *find(uintptr_t base, const ElfW(Dyn) * dynamic)
+static const char *path_of(const struct dl_phdr_info *i)
+{
+    return *i->dlpi_name ? i->dlpi_name : "(the program)";
+}
+
+static struct object *find(uintptr_t base, const ElfW(Dyn) * dynamic, const char *path)
 {
     for (struct object *o = objects; o; o = o->next) {
-        if (o->base == base && o->dynamic == dynamic) {
+        if (o->base == base && o->dynamic == dynamic && strcmp(o->path, path) == 0) {
             return o;
         }
     }
@@ -260,7 +265,7 @@ static struct object *find(uintptr_t base, const ElfW(Dyn) * dynamic)
 static int remember(const struct object *found, const char *path, struct object **ret_object)
 {
     struct object *o = fibril__alloc(sizeof *o);
-    char *copy = fibril__strdup(*path ? path : "(the program)");
+    char *copy = fibril__strdup(path);
     if (!o || !copy) {
         fibril__free(o);
         fibril__free(copy);
@@ -274,6 +279,28 @@ static int remember(const struct object *found, const char *path, struct object 
     return 0;
 }
 
+/* An object may have gone and come back at the same place, or the loader, that was binding a call
+ * at the time, may have put back what was there: then what was written is no longer there. */
+static bool is_intact(const struct object *o)
+{
+    for (size_t n = 0; n < o->len; n++) {
+        if (__atomic_load_n(o->patches[n].word, __ATOMIC_RELAXED) != o->patches[n].ours) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int visit_known(struct cover *c, struct object *o, const struct dl_phdr_info *i)
+{
+    o->seen = true;
+    if (is_intact(o)) {
+        return 0;
+    }
+    o->len = 0;
+    return cover_object(c, o, !c->threads_of || holds(i, c->threads_of));
+}
+
 static int visit(struct dl_phdr_info *i, size_t size, void *arg)
 {
     (void)size;
@@ -282,17 +309,17 @@ static int visit(struct dl_phdr_info *i, size_t size, void *arg)
     subs = i->dlpi_subs;
     struct object found = {.base = i->dlpi_addr};
     read_headers(&found, i);
-    struct object *known = find(found.base, found.dynamic);
+    struct object *known = find(found.base, found.dynamic, path_of(i));
     if (known) {
-        known->seen = true;
-        return 0;
+        c->rc = visit_known(c, known, i);
+        return c->rc;
     }
     if (!found.dynamic || is_skipped(c, i)) {
         return 0;
     }
     struct object *o;
     found.seen = true;
-    c->rc = remember(&found, i->dlpi_name, &o);
+    c->rc = remember(&found, path_of(i), &o);
     if (c->rc == 0) {
         c->rc = cover_object(c, o, !c->threads_of || holds(i, c->threads_of));
     }
@@ -329,7 +356,10 @@ static void restore(const struct object *o)
 {
     if (protect(o, PROT_READ | PROT_WRITE) == 0) {
         for (size_t i = 0; i < o->len; i++) {
-            store(o->patches[i].word, o->patches[i].before);
+            const struct patch *p = &o->patches[i];
+            if (__atomic_load_n(p->word, __ATOMIC_RELAXED) == p->ours) {
+                store(p->word, p->before);
+            }
         }
         protect(o, PROT_READ);
     }
@@ -341,7 +371,7 @@ static int mark_present(struct dl_phdr_info *i, size_t size, void *arg)
     (void)arg;
     struct object found = {.base = i->dlpi_addr};
     read_headers(&found, i);
-    struct object *known = find(found.base, found.dynamic);
+    struct object *known = find(found.base, found.dynamic, path_of(i));
     if (known) {
         known->seen = true;
     }

@@ -69,16 +69,31 @@ const struct fibril__call *fibril__call_find(const char *name)
     return NULL;
 }
 
+static bool is_older(const struct fibril__call *call, const char *version)
+{
+    return call->version && version && *version && strcmp(version, call->version) < 0;
+}
+
 static void *choose(const char *name, const char *version, bool object_has_threads)
 {
     const struct fibril__call *call = fibril__call_find(name);
     if (!call || (call->threads && !object_has_threads)) {
         return NULL;
     }
-    if (call->version && *version && strcmp(version, call->version) < 0) {
+    if (is_older(call, version)) {
         return NULL; /* another layout, from before that version */
     }
     return (void *)(uintptr_t)call->ours;
+}
+
+/* Which object asks is not known: threads are fibrils for all or for none. */
+void *fibril__call_asked(const char *name, const char *version)
+{
+    const struct fibril__call *call =
+        atomic_load_explicit(&installed, memory_order_acquire) ? fibril__call_find(name) : NULL;
+    bool threads = options.threads == FIBRIL_POSIX_THREADS_ALL;
+    bool covered = call && (!call->threads || threads) && !is_older(call, version);
+    return covered ? (void *)(uintptr_t)call->ours : NULL;
 }
 
 /* ---- objects ---- */
@@ -96,14 +111,23 @@ static int cover(void)
     return fibril__imports_cover(choose, ours, sizeof ours / sizeof ours[0], of);
 }
 
+/* Without memory it is tried again at the next look. */
+static void look(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    if (atomic_load(&installed)) {
+        cover();
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 void fibril__load_look(void)
 {
     if (!atomic_load_explicit(&installed, memory_order_relaxed) || !fibril__imports_changed()) {
         return;
     }
-    pthread_mutex_lock(&lock);
-    cover(); /* without memory it is tried again at the next look */
-    pthread_mutex_unlock(&lock);
+    fibril__loader_run(look, NULL);
 }
 
 /* ---- loops ---- */
@@ -158,6 +182,19 @@ static int install(const struct fibril_posix_opts *opts)
     return 0;
 }
 
+struct installation {
+    const struct fibril_posix_opts *opts;
+    int rc;
+};
+
+static void install_locked(void *arg)
+{
+    struct installation *i = arg;
+    pthread_mutex_lock(&lock);
+    i->rc = install(i->opts);
+    pthread_mutex_unlock(&lock);
+}
+
 int fibril_posix_install(const struct fibril_posix_opts *opts)
 {
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -166,10 +203,19 @@ int fibril_posix_install(const struct fibril_posix_opts *opts)
     if (!fibril_current()) {
         return -EPERM;
     }
+    struct installation i = {.opts = opts};
+    fibril__loader_run(install_locked, &i);
+    return i.rc;
+}
+
+static void uninstall_locked(void *unused)
+{
+    (void)unused;
     pthread_mutex_lock(&lock);
-    int rc = install(opts);
+    if (atomic_exchange(&installed, false)) {
+        take_down();
+    }
     pthread_mutex_unlock(&lock);
-    return rc;
 }
 
 int fibril_posix_uninstall(void)
@@ -177,11 +223,7 @@ int fibril_posix_uninstall(void)
     if (fibril__thread_live() > 0) {
         return -EBUSY;
     }
-    pthread_mutex_lock(&lock);
-    if (atomic_exchange(&installed, false)) {
-        take_down();
-    }
-    pthread_mutex_unlock(&lock);
+    fibril__loader_run(uninstall_locked, NULL);
     return 0;
 }
 
