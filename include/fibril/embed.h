@@ -54,6 +54,17 @@ FIBRIL_API void fibril_embed_on_end(void (*fn)(struct fibril *f, void *word));
  * fd; f is parked or the caller. Async-signal-safe, must not park. NULL ends it. */
 FIBRIL_API void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd));
 
+/* A name that is put together only when a dump or a report asks for it. The callback fills `text`
+ * with at most `size` bytes, no NUL, and returns how many; it may run in a signal handler. */
+struct fibril_label {
+    size_t (*write)(const struct fibril_label *label, char *text, size_t size);
+    const void *opaque_;
+};
+/* Gives the caller a label, which must stay in place, and not be shared, until it is taken away
+ * again with NULL. A name of fibril_set_name goes first. Costs two stores. Never parks; a no-op
+ * outside loops. */
+FIBRIL_API void fibril_embed_set_label(struct fibril_label *label);
+
 /* A word that the embedder keeps in a fibril; NULL at first. */
 FIBRIL_API void fibril_embed_set(struct fibril *f, void *data);
 FIBRIL_API void *fibril_embed_get(const struct fibril *f);

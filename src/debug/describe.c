@@ -4,9 +4,13 @@
 
 #include "sched/current.h"
 
+#include <fibril/embed.h>
+
 #include <dlfcn.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { LABEL_MAX = 80 };
 
 void fibril__text_str(struct fibril__text *t, const char *s)
 {
@@ -67,6 +71,22 @@ void fibril__text_code(struct fibril__text *t, const void *address)
     }
 }
 
+/* Bytes that would end the line or the quotes show as dots. */
+static void write_label(struct fibril__text *t, const struct fibril_label *label)
+{
+    char text[LABEL_MAX + 3];
+    size_t n = label->write(label, text + 2, LABEL_MAX);
+    for (size_t i = 2; i < n + 2; i++) {
+        if (text[i] < ' ' || text[i] > '~' || text[i] == '"') {
+            text[i] = '.';
+        }
+    }
+    memcpy(text, " \"", 2);
+    text[n + 2] = 0;
+    fibril__text_str(t, text);
+    fibril__text_str(t, "\"");
+}
+
 __attribute__((no_sanitize_thread)) void fibril__text_fibril(struct fibril__text *t,
                                                              const struct fibril *f)
 {
@@ -80,6 +100,8 @@ __attribute__((no_sanitize_thread)) void fibril__text_fibril(struct fibril__text
         fibril__text_str(t, " \"");
         fibril__text_str(t, name);
         fibril__text_str(t, "\"");
+    } else if ((f->flags & FIBRIL__F_LABEL) && f->loop == fibril__loop) {
+        write_label(t, f->site);
     }
 }
 

@@ -54,9 +54,11 @@ __attribute__((no_sanitize_thread)) static void write_one(struct fibril *f, void
     } else {
         fibril__text_state_outside(&t, f, fibril_now());
     }
-    if (f->site) {
+    const void *site =
+        w->loop == fibril__loop || !(f->flags & FIBRIL__F_LABEL) ? fibril__site(f) : NULL;
+    if (site) {
         fibril__text_str(&t, ", spawned at ");
-        fibril__text_code(&t, f->site);
+        fibril__text_code(&t, site);
     }
     fibril__text_str(&t, "\n");
     fibril__text_flush(&t, w->fd);

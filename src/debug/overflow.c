@@ -32,7 +32,7 @@ NORETURN void fibril__debug_overflow(struct fibril *f)
     fibril__text_dec(&t, stack_bytes(f));
     fibril__text_str(&t, fibril__context_is_copied(&f->ctx) ? " bytes (copied stack)" : " bytes");
     fibril__text_str(&t, ", spawned at ");
-    fibril__text_code(&t, f->site);
+    fibril__text_code(&t, fibril__site(f));
     fibril__text_str(&t, "\n");
     fibril__text_flush(&t, STDERR_FILENO);
     fibril__backtrace_write(STDERR_FILENO, 1);

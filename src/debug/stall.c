@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "debug/describe.h"
 #include "sched/current.h"
+#include "sched/record.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -124,7 +125,7 @@ static void on_signal(int signo, siginfo_t *info, void *context)
     fibril__text_str(&t, " has kept its loop for ");
     fibril__text_seconds(&t, fibril__clock_now() - since_ns);
     fibril__text_str(&t, ", spawned at ");
-    fibril__text_code(&t, loop->current->site);
+    fibril__text_code(&t, fibril__site(loop->current));
     fibril__text_str(&t, "\n");
     fibril__text_flush(&t, STDERR_FILENO);
     fibril__backtrace_write(STDERR_FILENO, 2);

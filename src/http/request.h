@@ -50,6 +50,7 @@ enum fibril__http_req_flags {
 };
 
 struct fibril_http_req {
+    struct fibril_label label; /* method and target, for dumps */
     struct fibril__http_conn *conn;
     uint32_t block_bytes;
     uint16_t flags;

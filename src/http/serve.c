@@ -354,6 +354,7 @@ static void finish(struct fibril_http_req *req, int rc)
         keep = fibril__http_out_flush(conn) == 0 && fibril__http_body_drop(req);
     }
     bool unread = !(req->flags & FIBRIL__REQ_BODY_DONE);
+    fibril_embed_set_label(NULL);
     fibril__http_req_free(req);
     if (rc < 0) {
         FIBRIL__COUNT(lane, aborted, 1);
@@ -378,6 +379,21 @@ static void wait_longer(struct fibril__http_conn *conn)
     }
 }
 
+/* What a request fibril is called: "GET /path". */
+static size_t write_label(const struct fibril_label *label, char *text, size_t size)
+{
+    _Static_assert(offsetof(struct fibril_http_req, label) == 0, "the label is the request");
+    const struct fibril_http_req *req = (const void *)label;
+    const char *const parts[] = {req->method, " ", req->target};
+    size_t len = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        size_t part = strnlen(parts[i], size - len);
+        memcpy(text + len, parts[i], part);
+        len += part;
+    }
+    return len;
+}
+
 int fibril__http_serve(void *arg)
 {
     struct fibril__http_conn *conn = arg;
@@ -394,6 +410,8 @@ int fibril__http_serve(void *arg)
     struct fibril_http_req *req;
     int rc = read_head(conn, begun, &req);
     if (rc == 0) {
+        req->label.write = write_label;
+        fibril_embed_set_label(&req->label);
         finish(req, dispatch(req));
     } else if (rc == WAIT_LONGER) {
         wait_longer(conn);

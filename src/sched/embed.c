@@ -67,6 +67,26 @@ void fibril__embed_dump(const struct fibril *f, int fd)
     }
 }
 
+/* ---- labels ---- */
+
+void fibril_embed_set_label(struct fibril_label *label)
+{
+    if (!fibril__loop) {
+        return;
+    }
+    struct fibril *self = fibril__loop->current;
+    const void *site = fibril__site(self);
+    self->flags &= (uint8_t)~FIBRIL__F_LABEL; /* a stall report may come in between */
+    atomic_signal_fence(memory_order_seq_cst);
+    self->site = site;
+    if (label) {
+        label->opaque_ = site;
+        self->site = label;
+        atomic_signal_fence(memory_order_seq_cst);
+        self->flags |= FIBRIL__F_LABEL;
+    }
+}
+
 /* ---- the word ---- */
 
 void fibril_embed_set(struct fibril *f, void *data)

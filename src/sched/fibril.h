@@ -41,6 +41,7 @@ enum fibril__flags {
     FIBRIL__F_MAIN = 1u << 3,   /* runs on the OS thread's own stack; the record belongs to the loop
                                  */
     FIBRIL__F_REMOTE = 1u << 4, /* `joiner` is a struct fibril__join of another loop */
+    FIBRIL__F_LABEL = 1u << 7,  /* `site` is a label */
 };
 
 struct fibril {
@@ -59,7 +60,7 @@ struct fibril {
     uint16_t shield; /* nesting of fibril_shield_begin */
     void *joiner;    /* who joins it: a struct fibril, or see FIBRIL__F_REMOTE */
     struct fibril__extra *extra;
-    const void *site; /* return address of the spawn */
+    const void *site; /* return address of the spawn; with F_LABEL: a fibril_label that keeps it */
     uint64_t id;
     void *embed;   /* the embedder's word */
     void *runtime; /* the language runtime's word */

@@ -9,6 +9,8 @@
 #include "sched/fibril.h"
 #include "sched/loop.h"
 
+#include <fibril/embed.h>
+
 enum {
     FIBRIL__RECORD_ALIGN = 64,
     FIBRIL__COLOURS = 16,
@@ -34,6 +36,12 @@ static inline char *fibril__slot_of(const struct fibril *f)
 int fibril__stack_log2(size_t bytes);
 
 uint64_t fibril__id_new(struct fibril_loop *loop);
+
+/* Where f was spawned. Only on f's own OS thread: others may see a label go. */
+static inline const void *fibril__site(const struct fibril *f)
+{
+    return f->flags & FIBRIL__F_LABEL ? ((const struct fibril_label *)f->site)->opaque_ : f->site;
+}
 
 /* Spawns on the calling loop, or remotely, for a caller at `site`. The new fibril has no handle. */
 int fibril__spawn_at(fibril_fn *fn, void *arg, const struct fibril_spawn_opts *opts,

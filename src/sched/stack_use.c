@@ -89,7 +89,7 @@ static struct fibril_site *slot_for(struct fibril__sites *s, const void *address
 
 void fibril__stack_measure(struct fibril *f)
 {
-    struct fibril_site *site = slot_for(f->loop->sites, f->site);
+    struct fibril_site *site = slot_for(f->loop->sites, fibril__site(f));
     if (site) {
         size_t used = fibril_stack_used(f);
         site->spawned++;

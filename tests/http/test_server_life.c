@@ -536,3 +536,47 @@ SITE_TEST(curl_understands_us)
     curl(site, head, "/hello", text, sizeof(text));
     ASSERT(strncmp(text, "HTTP/1.1 200 OK\r\n", 17) == 0);
 }
+
+/* ---- names in dumps ----------------------------------------------------------------------------
+ */
+
+static void read_dump(char *text, size_t size)
+{
+    char path[] = "/tmp/fibril-dump.XXXXXX";
+    int fd = mkstemp(path);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(unlink(path), 0);
+    ASSERT_OK(fibril_dump(fd));
+    ssize_t n = pread(fd, text, size - 1, 0);
+    ASSERT_GT(n, 0);
+    text[n] = 0;
+    close(fd);
+}
+
+SITE_TEST(a_dump_names_each_request_while_it_lasts)
+{
+    static char text[262144];
+    struct client c, d;
+    struct reply r;
+    site_start(site);
+    client_open(&c, site);
+    client_open(&d, site);
+    client_send(&c, "GET /slow?ms=600000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    client_send(&d, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+                    "GET /slow?ms=600000&0123456789012345678901234567890123456789"
+                    "0123456789012345678901234567890123456789 HTTP/1.1\r\nHost: a\r\n\r\n");
+    client_reply(&d, &r);
+    SITE_UNTIL(site, st.in_flight == 2);
+    ASSERT_OK(fibril_sleep(2000000));
+    read_dump(text, sizeof(text));
+    const char *at = strstr(text, " \"GET /slow?ms=600000\" waits: sleep");
+    ASSERT(at != NULL);
+    ASSERT(strstr(at, ", spawned at ") != NULL);
+    at = strstr(text, " \"GET /slow?ms=600000&0123");
+    ASSERT(at != NULL);
+    ASSERT_EQ(strcspn(at + 2, "\""), 80);       /* cut */
+    ASSERT(strstr(text, "GET /hello") == NULL); /* that one is over */
+    client_close(&c);
+    client_close(&d);
+    site_stop(site, 0);
+}
