@@ -14,7 +14,7 @@ static char dir[64], path[100];
 
 static void make_dir(void)
 {
-    strcpy(dir, "/tmp/fibril-test-XXXXXX");
+    snprintf(dir, sizeof(dir), "/tmp/fibril-test-XXXXXX");
     ASSERT(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/it", dir);
 }
