@@ -136,12 +136,13 @@ struct player *player_new(struct group *group)
 
 static void play(struct player *self)
 {
-    switch (choose(8)) {
+    switch (choose(9)) {
     case 0:
     case 1: play_chan(self); break;
     case 2: play_select(self); break;
     case 3:
     case 4: play_sync(self); break;
+    case 5: play_meet(self); break;
     default: play_life(self);
     }
 }
@@ -208,6 +209,7 @@ static void make_world(void)
     world.shared.writer = -1;
     CHECK(fibril_rwlock_new(0, &world.shared.lock) == 0);
     CHECK(fibril_event_new(0, &world.event) == 0);
+    meet_begin();
 }
 
 static void end_world(void)
@@ -230,6 +232,7 @@ static void end_world(void)
     CHECK(world.shared.readers == 0 && world.shared.writer == -1);
     fibril_rwlock_free(world.shared.lock);
     fibril_event_free(world.event);
+    meet_end();
 }
 
 static int main_fibril(void *arg)

@@ -9,8 +9,8 @@
  * none that it refused; an operation fails with -ETIMEDOUT only after its deadline and with
  * -ECANCELED only when cancelled; who is cancelled cannot wait; locks have the owners that the
  * model says, and are handed on first come, first served; semaphores give what they got; a join
- * gives the result, after the end; scopes outlive nobody; time never runs back; and no stack
- * changes while its fibril is parked.
+ * gives the result, after the end; a barrier lets whole parties through; scopes outlive nobody;
+ * time never runs back; and no stack changes while its fibril is parked.
  *
  * A broken rule prints what and where, and the call script_failed, which never returns.
  */

@@ -14,6 +14,7 @@ enum {
     CHANS = 4,
     LOCKS = 3,
     SEMS = 2,
+    PARTIES = 3,
     SENDS = 64, /* by one player to one channel */
     WORDS = 5,  /* of a large element */
     QUEUE = 64,
@@ -50,6 +51,24 @@ struct shared { /* rwlock */
     struct fibril_rwlock *lock;
     int readers, writer;
     int64_t unlocked_ns;
+};
+
+struct tasks { /* wait group */
+    struct fibril_group *group;
+    int count;
+    unsigned ends; /* how often the count came back to zero */
+    int64_t ended_ns;
+};
+
+struct meeting { /* barrier */
+    struct fibril_barrier *barrier;
+    int came, passed, last; /* calls begun, those that met the others, those that came last */
+};
+
+struct first { /* once */
+    struct fibril_once once;
+    bool running, done;
+    int inside; /* calls that have not returned */
 };
 
 struct group {
@@ -91,6 +110,9 @@ struct world {
     struct lock locks[LOCKS];
     struct sem sems[SEMS];
     struct shared shared;
+    struct tasks tasks;
+    struct meeting meeting;
+    struct first first;
     struct fibril_event *event;
     struct group groups[PLAYERS]; /* not with their owners: others look at them, and stacks move */
     int group_count;
@@ -141,6 +163,9 @@ void play_chan(struct player *self);
 void play_select(struct player *self);
 void play_sync(struct player *self);
 void play_life(struct player *self);
+void play_meet(struct player *self);
+void meet_begin(void);
+void meet_end(void);
 void sync_leave(struct player *self);            /* gives back all that self holds */
 void chan_drain(void);                           /* the end: what is left in buffers arrives */
 void scope_end(struct player *self, int result); /* a member has ended */
