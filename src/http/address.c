@@ -44,25 +44,63 @@ void fibril__http_peer_set(struct fibril__http_peer *peer, const struct fibril_a
     }
 }
 
+static char *put_decimal(char *to, unsigned number)
+{
+    char digits[10];
+    int n = 0;
+    do {
+        digits[n++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    while (n > 0) {
+        *to++ = digits[--n];
+    }
+    return to;
+}
+
+/* By hand: this is done for each request that a WSGI application sees. */
+static char *put_ipv4(char *to, const uint8_t *bytes)
+{
+    for (int i = 0; i < 4; i++) {
+        if (i > 0) {
+            *to++ = '.';
+        }
+        to = put_decimal(to, bytes[i]);
+    }
+    return to;
+}
+
+static char *put_ipv6(char *to, const uint8_t *bytes, bool brackets)
+{
+    *to = '[';
+    inet_ntop(AF_INET6, bytes, to + brackets, INET6_ADDRSTRLEN);
+    to += strlen(to);
+    *to = ']';
+    return to + brackets;
+}
+
 int fibril__http_peer_format(const struct fibril__http_peer *peer, bool with_port, char *ret_text,
                              size_t size)
 {
-    char host[INET6_ADDRSTRLEN] = "unix:";
-    char whole[FIBRIL__HTTP_PEER_TEXT];
-    if (peer->family != 0) {
-        inet_ntop(peer->family == 4 ? AF_INET : AF_INET6, peer->bytes, host, sizeof(host));
-    }
-    if (!with_port || peer->family == 0) {
-        snprintf(whole, sizeof(whole), "%s", host);
+    char whole[FIBRIL__HTTP_PEER_TEXT], *at = whole;
+    if (peer->family == 0) {
+        memcpy(whole, "unix:", 5);
+        at += 5;
+    } else if (peer->family == 4) {
+        at = put_ipv4(at, peer->bytes);
     } else {
-        const char *form = peer->family == 6 ? "[%s]:%u" : "%s:%u";
-        snprintf(whole, sizeof(whole), form, host, (unsigned)peer->port);
+        at = put_ipv6(at, peer->bytes, with_port);
     }
-    size_t len = strlen(whole);
+    if (with_port && peer->family != 0) {
+        *at++ = ':';
+        at = put_decimal(at, peer->port);
+    }
+    size_t len = (size_t)(at - whole);
     if (len >= size) {
         return -ENOSPC;
     }
-    memcpy(ret_text, whole, len + 1);
+    memcpy(ret_text, whole, len);
+    ret_text[len] = '\0';
     return (int)len;
 }
 

@@ -10,7 +10,9 @@
 #include "http/server.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 _Static_assert(EHOSTUNREACH < 256 && EPIPE < 256 && ECANCELED < 256, "errors fit a byte");
 
@@ -45,12 +47,35 @@ static ssize_t send_once(struct fibril__http_conn *conn, const struct iovec *iov
     return fibril_sendmsg(conn->fd, &msg, flags, deadline_ns);
 }
 
+/* What the peer has not acknowledged yet. */
+static int unacknowledged(const struct fibril__http_conn *conn)
+{
+    int bytes = 0;
+    return ioctl(conn->fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+/* Waits for room as long as the peer takes anything: the kernel announces room only when a third of
+ * its buffer, which may be megabytes, is free again, and that can take a slow peer minutes. */
+static ssize_t send_patiently(struct fibril__http_conn *conn, const struct iovec *iov, int n)
+{
+    int left = unacknowledged(conn);
+    for (;;) {
+        int64_t deadline = fibril_after(conn->lane->srv->limits.write_idle_ns);
+        ssize_t sent = send_once(conn, iov, n, 0, deadline);
+        int now = sent == -ETIMEDOUT ? unacknowledged(conn) : left;
+        if (now >= left) {
+            return sent;
+        }
+        left = now;
+    }
+}
+
 /* Most sends need no wait: a try is one system call under either poller. */
 static ssize_t send_some(struct fibril__http_conn *conn, const struct iovec *iov, int n)
 {
     ssize_t sent = send_once(conn, iov, n, MSG_DONTWAIT, FIBRIL_FOREVER);
     if (sent == -EAGAIN) {
-        sent = send_once(conn, iov, n, 0, fibril_after(conn->lane->srv->limits.write_idle_ns));
+        sent = send_patiently(conn, iov, n);
     }
     if (sent > 0) {
         FIBRIL__COUNT(conn->lane, bytes_out, sent);
@@ -121,15 +146,27 @@ char *fibril__http_out_room(struct fibril__http_conn *conn, size_t bytes)
     return conn->out + conn->out_len;
 }
 
+static ssize_t send_piece(struct fibril__http_conn *conn, int fd, off_t *at, size_t len)
+{
+    int left = unacknowledged(conn);
+    for (;;) {
+        FIBRIL__COUNT(conn->lane, sends, 1);
+        int64_t deadline = fibril_after(conn->lane->srv->limits.write_idle_ns);
+        ssize_t n = fibril_sendfile(conn->fd, fd, at, len, deadline);
+        int now = n == -ETIMEDOUT ? unacknowledged(conn) : left;
+        if (now >= left) {
+            return n;
+        }
+        left = now;
+    }
+}
+
 int fibril__http_out_file(struct fibril__http_conn *conn, int fd, uint64_t offset, uint64_t len)
 {
     int rc = fibril__http_out_flush(conn);
     off_t at = (off_t)offset;
     while (rc == 0 && len > 0) {
-        size_t piece = len < (1u << 30) ? (size_t)len : 1u << 30;
-        FIBRIL__COUNT(conn->lane, sends, 1);
-        int64_t deadline = fibril_after(conn->lane->srv->limits.write_idle_ns);
-        ssize_t n = fibril_sendfile(conn->fd, fd, &at, piece, deadline);
+        ssize_t n = send_piece(conn, fd, &at, len < (1u << 30) ? (size_t)len : 1u << 30);
         if (n <= 0) {
             return broken(conn, n < 0 ? n : -EIO); /* the file has become shorter */
         }
