@@ -50,10 +50,11 @@ enum { FIBRIL__WSGI_TRASH = 32 };
 /* A server object of Python. */
 struct fibril__wsgi_server {
     PyObject_HEAD PyObject *app;
-    PyObject *environ;     /* what each request's environ is a copy of */
-    PyObject *errors;      /* wsgi.errors */
-    PyObject *format;      /* traceback.format_exception */
-    PyObject *script_name; /* "" or "/prefix" */
+    PyObject *environ;      /* what each request's environ is a copy of */
+    PyObject *errors;       /* wsgi.errors */
+    PyObject *format;       /* traceback.format_exception */
+    PyObject *last_address; /* of the client of the last request; NULL at first */
+    PyObject *script_name;  /* "" or "/prefix" */
     struct fibril__wsgi_names *names;
     struct fibril__wsgi_nets *nets; /* whose X-Forwarded-* are believed; may be NULL */
     struct fibril_http_server *http;

@@ -59,22 +59,21 @@ int fibril__wsgi_environ_init(void)
 
 /* ---- the template ---------------------------------------------------------------------------- */
 
-/* Splits "1.2.3.4:80" and "[::1]:80"; "unix:..." has neither host nor port. */
-static void split_address(const char *address, char *host, size_t host_size, char *port,
-                          size_t port_size)
+/* Splits "1.2.3.4:80" and "[::1]:80" in place; "unix:..." has neither host nor port. */
+static void split_address(char *address, const char **ret_host, const char **ret_port)
 {
-    const char *colon = strrchr(address, ':');
-    host[0] = port[0] = '\0';
+    char *colon = strrchr(address, ':');
+    *ret_host = *ret_port = "";
     if (!colon || strncmp(address, "unix:", 5) == 0) {
         return;
     }
-    const char *from = address, *to = colon;
-    if (*from == '[' && to > from && to[-1] == ']') {
-        from++;
-        to--;
+    *colon = '\0';
+    *ret_port = colon + 1;
+    if (*address == '[' && colon[-1] == ']') {
+        colon[-1] = '\0';
+        address++;
     }
-    snprintf(host, host_size, "%.*s", (int)(to - from), from);
-    snprintf(port, port_size, "%s", colon + 1);
+    *ret_host = address;
 }
 
 static int put_text(PyObject *dict, const char *key, const char *text)
@@ -87,10 +86,12 @@ static int put_text(PyObject *dict, const char *key, const char *text)
 
 static int put_server(PyObject *dict, const char *address)
 {
-    char host[PEER_TEXT], port[16];
-    split_address(address, host, sizeof(host), port, sizeof(port));
-    int rc = put_text(dict, "SERVER_NAME", host[0] ? host : "localhost");
-    rc |= put_text(dict, "SERVER_PORT", port[0] ? port : "80");
+    char text[PEER_TEXT];
+    const char *host, *port;
+    snprintf(text, sizeof(text), "%s", address);
+    split_address(text, &host, &port);
+    int rc = put_text(dict, "SERVER_NAME", *host ? host : "localhost");
+    rc |= put_text(dict, "SERVER_PORT", *port ? port : "80");
     rc |= put_text(dict, "SERVER_SOFTWARE", "fibril");
     return rc;
 }
@@ -313,19 +314,36 @@ static int put_scheme(PyObject *environ, const char *proto)
     return rc || !secure ? rc : PyDict_SetItem(environ, keys[HTTPS], on);
 }
 
+/* Most requests come from one address: a proxy's, or the same client's as before. */
+static PyObject *address_of(struct fibril__wsgi_server *server, const char *text)
+{
+    size_t len = strlen(text);
+    PyObject *last = server->last_address;
+    if (last && (size_t)PyUnicode_GET_LENGTH(last) == len &&
+        memcmp(PyUnicode_1BYTE_DATA(last), text, len) == 0) {
+        return Py_NewRef(last);
+    }
+    PyObject *address = latin1(text, len);
+    Py_XSETREF(server->last_address, Py_XNewRef(address));
+    return address;
+}
+
 static int put_peer(struct fibril__wsgi_request *r, PyObject *environ, const struct forwarded *said)
 {
-    char text[PEER_TEXT], address[PEER_TEXT] = "", port[16];
+    struct fibril__wsgi_server *server = r->server;
+    char text[PEER_TEXT], client[PEER_TEXT];
+    const char *address, *port;
     if (fibril_http_peer(r->http, text, sizeof(text)) < 0) {
         text[0] = '\0';
     }
-    split_address(text, address, sizeof(address), port, sizeof(port));
-    bool believed = (said->list || said->proto) && fibril__wsgi_nets_have(r->server->nets, address);
+    split_address(text, &address, &port);
+    bool believed = (said->list || said->proto) && fibril__wsgi_nets_have(server->nets, address);
     if (believed && said->list &&
-        fibril__wsgi_forwarded_for(r->server->nets, said->list, address, sizeof(address))) {
-        port[0] = '\0';
+        fibril__wsgi_forwarded_for(server->nets, said->list, client, sizeof(client))) {
+        address = client;
+        port = "";
     }
-    int rc = put(environ, keys[REMOTE_ADDR], latin1(address, strlen(address)));
+    int rc = put(environ, keys[REMOTE_ADDR], address_of(server, address));
     rc |= put(environ, keys[REMOTE_PORT], latin1(port, strlen(port)));
     return believed && said->proto ? rc | put_scheme(environ, said->proto) : rc;
 }

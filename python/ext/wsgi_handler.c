@@ -123,10 +123,14 @@ static void end(struct fibril__wsgi_request *r)
 static int judge_failure(struct fibril__wsgi_request *r)
 {
     bool of_peer = r->error && PyErr_ExceptionMatches(PyExc_OSError);
+    bool cut_off = fibril_cancelled() || PyErr_ExceptionMatches(fibril__py.cancelled);
     Py_CLEAR(r->tail);
-    if (of_peer || fibril_cancelled()) {
+    if (of_peer || cut_off) {
         PyErr_Clear();
-        return r->error ? r->error : -ECANCELED;
+        if (cut_off) {
+            fibril__wsgi_log_line(r, "time is up");
+        }
+        return cut_off ? -ECANCELED : r->error;
     }
     fibril__wsgi_log_exception(r);
     return r->committed ? -ECANCELED : 1;

@@ -171,34 +171,51 @@ static int look_ahead(struct input *self)
     return n < 0 ? -1 : n > 0;
 }
 
+/* How many of the bytes ahead belong to the line, at most `most`. */
+static size_t span_of_line(const struct input *self, size_t most, bool *ret_whole)
+{
+    const char *from = self->ahead + self->at;
+    size_t n = self->len - self->at < most ? self->len - self->at : most;
+    const char *newline = memchr(from, '\n', n);
+    *ret_whole = newline || n == most;
+    return newline ? (size_t)(newline - from) + 1 : n;
+}
+
+/* A line that goes on behind what was ahead gathers in a buffer of its own. */
+static PyObject *read_long_line(struct input *self, size_t most)
+{
+    PyObject *line = PyByteArray_FromStringAndSize(NULL, 0), *bytes = NULL;
+    bool whole = false;
+    int there = 1;
+    while (line && !whole && (there = look_ahead(self)) > 0) {
+        size_t got = (size_t)PyByteArray_GET_SIZE(line);
+        size_t n = span_of_line(self, most - got, &whole);
+        if (PyByteArray_Resize(line, (Py_ssize_t)(got + n)) < 0) {
+            break;
+        }
+        memcpy(PyByteArray_AS_STRING(line) + got, self->ahead + self->at, n);
+        self->at += n;
+    }
+    if (line && there >= 0 && !PyErr_Occurred()) {
+        bytes = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(line), PyByteArray_GET_SIZE(line));
+    }
+    Py_XDECREF(line);
+    return bytes;
+}
+
 static PyObject *read_line(struct input *self, size_t most)
 {
-    PyObject *line = PyBytes_FromStringAndSize(NULL, 0);
-    size_t got = 0;
-    while (line && got < most) {
-        int there = look_ahead(self);
-        if (there < 0) {
-            Py_CLEAR(line);
-        }
-        if (there <= 0) {
-            break;
-        }
-        const char *from = self->ahead + self->at;
-        size_t n = self->len - self->at < most - got ? self->len - self->at : most - got;
-        const char *newline = memchr(from, '\n', n);
-        n = newline ? (size_t)(newline - from) + 1 : n;
-        if (got == 0) {
-            Py_SETREF(line, PyBytes_FromStringAndSize(from, (Py_ssize_t)n));
-        } else if (_PyBytes_Resize(&line, (Py_ssize_t)(got + n)) == 0) {
-            memcpy(PyBytes_AS_STRING(line) + got, from, n);
-        }
-        self->at += n;
-        got += n;
-        if (newline) {
-            break;
-        }
+    bool whole;
+    int there = most > 0 ? look_ahead(self) : 0;
+    if (there <= 0) {
+        return there < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
     }
-    return line;
+    size_t n = span_of_line(self, most, &whole);
+    if (!whole) {
+        return read_long_line(self, most);
+    }
+    self->at += n;
+    return PyBytes_FromStringAndSize(self->ahead + self->at - n, (Py_ssize_t)n);
 }
 
 static PyObject *input_readline(PyObject *object, PyObject *const *args, Py_ssize_t nargs)

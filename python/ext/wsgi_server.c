@@ -236,6 +236,7 @@ static void server_dealloc(PyObject *object)
     }
     server_clear(object);
     Py_XDECREF(self->script_name);
+    Py_XDECREF(self->last_address);
     fibril_http_server_free(self->http);
     fibril_chan_free(self->news);
     fibril__wsgi_names_free(self->names);

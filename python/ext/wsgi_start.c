@@ -16,10 +16,35 @@ struct responder {
 
 static PyTypeObject *responder_type;
 
-/* Headers that belong to the connection and not to the response. */
-static const char *const hop_by_hop[] = {
-    "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
-    "upgrade"};
+/* Headers that are not the application's, or that need a look. */
+enum header { ORDINARY, HOP_BY_HOP, CONNECTION, OWN, LENGTH };
+static const struct {
+    const char *name;
+    size_t len;
+    enum header kind;
+} special[] = {
+    {"connection", 10, CONNECTION},
+    {"content-length", 14, LENGTH},
+    {"date", 4, OWN},
+    {"server", 6, OWN},
+    {"keep-alive", 10, HOP_BY_HOP},
+    {"proxy-authenticate", 18, HOP_BY_HOP},
+    {"proxy-authorization", 19, HOP_BY_HOP},
+    {"te", 2, HOP_BY_HOP},
+    {"trailer", 7, HOP_BY_HOP},
+    {"transfer-encoding", 17, HOP_BY_HOP},
+    {"upgrade", 7, HOP_BY_HOP},
+};
+
+static enum header kind_of(const char *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++) {
+        if (special[i].len == len && strcasecmp(name, special[i].name) == 0) {
+            return special[i].kind;
+        }
+    }
+    return ORDINARY;
+}
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
@@ -42,16 +67,6 @@ static const char *native(PyObject *text, const char *what)
     return bytes;
 }
 
-static bool is_hop_by_hop(const char *name)
-{
-    for (size_t i = 0; i < sizeof(hop_by_hop) / sizeof(hop_by_hop[0]); i++) {
-        if (strcasecmp(name, hop_by_hop[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int raise_header(int rc, PyObject *name, PyObject *value)
 {
     if (rc == -ENOBUFS) {
@@ -64,11 +79,15 @@ static int raise_header(int rc, PyObject *name, PyObject *value)
     return -1;
 }
 
-/* Remembers a Content-Length that the server has found to be a number. */
-static void note_length(struct fibril__wsgi_request *r, const char *value)
+/* Whether the server sends it for the application: 1, 0 or -1 with an exception. */
+static int passes(enum header kind, const char *value, PyObject *name)
 {
-    r->announced = strtoull(value, NULL, 10);
-    r->has_announced = true;
+    if (kind == HOP_BY_HOP) {
+        PyErr_Format(PyExc_ValueError, "the header %R belongs to the connection: the server's",
+                     name);
+        return -1;
+    }
+    return kind != OWN && (kind != CONNECTION || strcasecmp(value, "close") == 0);
 }
 
 static int add_header(struct fibril__wsgi_request *r, PyObject *pair)
@@ -83,23 +102,18 @@ static int add_header(struct fibril__wsgi_request *r, PyObject *pair)
     if (!value) {
         return -1;
     }
-    if (is_hop_by_hop(name)) {
-        PyErr_Format(PyExc_ValueError, "the header %R belongs to the connection: the server's",
-                     name_text);
-        return -1;
+    enum header kind = kind_of(name, (size_t)PyUnicode_GET_LENGTH(name_text));
+    int rc = passes(kind, value, name_text);
+    if (rc <= 0) {
+        return rc;
     }
-    if (strcasecmp(name, "date") == 0 || strcasecmp(name, "server") == 0) {
-        return 0; /* the server sends its own */
-    }
-    if (strcasecmp(name, "connection") == 0 && strcasecmp(value, "close") != 0) {
-        return 0; /* a wish of no consequence */
-    }
-    int rc = fibril_http_header(r->http, name, value);
+    rc = fibril_http_header(r->http, name, value);
     if (rc < 0) {
         return raise_header(rc, name_text, value_text);
     }
-    if (strcasecmp(name, "content-length") == 0) {
-        note_length(r, value);
+    if (kind == LENGTH) { /* a number: the server has looked */
+        r->announced = strtoull(value, NULL, 10);
+        r->has_announced = true;
     }
     return 0;
 }

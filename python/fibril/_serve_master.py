@@ -154,6 +154,7 @@ class Master:
         self.sockets = []
         self.log_fd = 1
         self.stopping = 0
+        self.stopped = float("-inf")
         self.status = None  # exit status, once it is known
         self.serving = False  # a worker has been ready
 
@@ -313,9 +314,16 @@ class Master:
                 self.end_child(slot.next, signal.SIGKILL)
 
     def stop(self):
+        """Once: finish what is in flight. Twice: cut it off. Three times: kill. The same signal right behind the first
+        came of a group of processes being signalled."""
+        now = time.monotonic()
+        if now - self.stopped < 0.5:
+            return
+        self.stopped = now
         self.stopping += 1
+        signum = {1: signal.SIGTERM, 2: signal.SIGUSR2}.get(self.stopping, signal.SIGKILL)
         for child in self.children.values():
-            self.end_child(child, signal.SIGTERM if self.stopping < 3 else signal.SIGKILL)
+            self.end_child(child, signum)
 
     def start_missing(self):
         """One successor at a time; all at once where nobody serves."""

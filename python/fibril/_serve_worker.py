@@ -120,7 +120,7 @@ class Worker:
         self.options, self.fds, self.pipe, self.pulse = options, fds, pipe, pulse
         self.master, self.log_fd = master, log_fd
         self.server = None
-        self.stopping = 0
+        self.stopping = False
         self.asked = set()
 
     def tell(self, letter):
@@ -134,11 +134,17 @@ class Worker:
     # ---- signals ----
 
     def on_stop(self, signum=None, frame=None):
-        self.stopping += 1
-        if self.server:
-            self.server.stop(self.options.drain if self.stopping == 1 else 0)
-        else:
+        """Once or more: whoever ends a whole group of processes signals us beside the main process."""
+        if not self.server:
             raise SystemExit(0)
+        if not self.stopping:
+            self.stopping = True
+            self.server.stop(self.options.drain)
+
+    def on_end(self, signum=None, frame=None):
+        self.stopping = True
+        if self.server:
+            self.server.stop(0)
 
     def on_retire(self, signum=None, frame=None):
         if self.server and not self.stopping:
@@ -151,6 +157,7 @@ class Worker:
         self.wakeup = (near, far)
         signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self.on_stop)
+        signal.signal(signal.SIGUSR2, self.on_end)
         signal.signal(signal.SIGHUP, self.on_retire)
         signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to all: the main process decides
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
