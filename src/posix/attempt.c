@@ -173,6 +173,9 @@ int64_t fibril__attempt_write(int fd, const struct fibril__vector *v, enum fibri
     int64_t n = first(fd, v, /* writes= */ true, ret_guess);
     if (n == -EAGAIN && *ret_guess != FIBRIL__GUESS_SOCKET) {
         bool file = fibril__guess_is_file(*ret_guess);
+        if (file && lseek(fd, 0, SEEK_CUR) >= 0) {
+            return n; /* what has a position is no socket or pipe */
+        }
         *ret_guess = look_again(fd, *ret_guess);
         if (file && !fibril__guess_is_file(*ret_guess)) {
             n = first(fd, v, /* writes= */ true, ret_guess); /* the number is another's now */

@@ -27,14 +27,45 @@ enum fibril__guess {
     FIBRIL__GUESS_SYNC,   /* one of which each write goes to the disk */
 };
 
-enum { FIBRIL__GUESSES = 1 << 16 }; /* higher numbers are looked at each time */
+enum {
+    FIBRIL__GUESSES = 1 << 16, /* higher numbers are looked at each time */
+    FIBRIL__GUESS_MASK = 7,    /* in the upper bits: */
+    FIBRIL__EXPECT_ONE = 8,    /* receives that are expected to wait, as the last one did */
+    FIBRIL__EXPECT_MOST = 16 * FIBRIL__EXPECT_ONE,
+};
 extern _Atomic uint8_t fibril__guesses[FIBRIL__GUESSES];
 
 static inline enum fibril__guess fibril__fd_guess(int fd)
 {
     return LIKELY((unsigned)fd < FIBRIL__GUESSES)
-               ? atomic_load_explicit(&fibril__guesses[fd], memory_order_relaxed)
+               ? atomic_load_explicit(&fibril__guesses[fd], memory_order_relaxed) &
+                     FIBRIL__GUESS_MASK
                : FIBRIL__GUESS_NONE;
+}
+
+/* A receive had to wait: so will the next ones, and to try first would be in vain. */
+static inline void fibril__fd_expect_wait(int fd)
+{
+    if (LIKELY((unsigned)fd < FIBRIL__GUESSES)) {
+        uint8_t now = atomic_load_explicit(&fibril__guesses[fd], memory_order_relaxed);
+        atomic_store_explicit(&fibril__guesses[fd],
+                              (uint8_t)((now & FIBRIL__GUESS_MASK) | FIBRIL__EXPECT_MOST),
+                              memory_order_relaxed);
+    }
+}
+
+/* Whether that is to be expected; now and then it is not, to see whether it has changed. */
+static inline bool fibril__fd_expects_wait(int fd)
+{
+    uint8_t now = LIKELY((unsigned)fd < FIBRIL__GUESSES)
+                      ? atomic_load_explicit(&fibril__guesses[fd], memory_order_relaxed)
+                      : 0;
+    if (now < FIBRIL__EXPECT_ONE) {
+        return false;
+    }
+    atomic_store_explicit(&fibril__guesses[fd], (uint8_t)(now - FIBRIL__EXPECT_ONE),
+                          memory_order_relaxed);
+    return true;
 }
 
 /* fd names another file from now on. */

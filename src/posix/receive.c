@@ -2,7 +2,9 @@
 /*
  * recv and its kin: the call itself with MSG_DONTWAIT, and where that says EAGAIN on a blocking
  * socket, a wait. With data there, that is one system call. A plain recv that waits is left to the
- * core, which receives as soon as something comes; the others wait for readiness and try again.
+ * core, which receives as soon as something comes; the others wait for readiness and try again. A
+ * socket on which a recv had to wait is one that asks and is answered: its next ones go to the core
+ * at once, without an attempt that would be in vain.
  */
 #include "base/alloc.h"
 #include "posix/attempt.h"
@@ -44,14 +46,20 @@ static int64_t receive_now(const struct receive *r)
     return n < 0 ? -errno : n;
 }
 
+static int64_t receive_by_core(const struct receive *r, int64_t deadline_ns)
+{
+    int64_t n;
+    do {
+        n = fibril_recv(r->fd, r->buf, r->len, 0, deadline_ns);
+    } while (fibril__fd_again(n, deadline_ns));
+    return n == -ETIMEDOUT && fibril_now() >= deadline_ns ? -EAGAIN : n;
+}
+
 static int64_t receive_waiting(const struct receive *r, int64_t deadline_ns)
 {
     if (r->flags == 0 && !r->from && r->len > 0) {
-        int64_t n;
-        do {
-            n = fibril_recv(r->fd, r->buf, r->len, 0, deadline_ns);
-        } while (fibril__fd_again(n, deadline_ns));
-        return n == -ETIMEDOUT && fibril_now() >= deadline_ns ? -EAGAIN : n;
+        fibril__fd_expect_wait(r->fd);
+        return receive_by_core(r, deadline_ns);
     }
     for (;;) {
         int rc = fibril__fd_await_socket(r->fd, POLLIN, deadline_ns);
@@ -140,9 +148,13 @@ ssize_t fibril_posix_recv(int fd, void *buf, size_t len, int flags)
         return recv(fd, buf, len, flags);
     }
     int saved = errno;
+    struct receive r = {.fd = fd, .flags = flags, .buf = buf, .len = len};
+    if (flags == 0 && len > 0 && fibril__fd_expects_wait(fd) && fibril__fd_blocks(fd)) {
+        int64_t n = receive_by_core(&r, fibril__fd_deadline(fd, SO_RCVTIMEO));
+        return fibril__posix_result(n, saved);
+    }
     int64_t n = recv(fd, buf, len, flags | MSG_DONTWAIT);
     if (UNLIKELY(n < 0 || (flags & MSG_WAITALL))) {
-        struct receive r = {.fd = fd, .flags = flags, .buf = buf, .len = len};
         n = receive_slowly(&r, n < 0 ? -errno : n);
         return fibril__posix_result(n, saved);
     }
