@@ -31,7 +31,7 @@ enum fibril__fd_flag {
                                  */
     FIBRIL__FD_ARMED = 1 << 6,  /* uring: a lasting poll reports edges for readers */
     FIBRIL__FD_URGENT = 1 << 7,  /* uring: there may be urgent data, at whose mark reads stop short */
-    FIBRIL__FD_DRAINED = 1 << 5, /* a receive left nothing behind, the last one as far as we know */
+    FIBRIL__FD_DRAINED = 1 << 5, /* a receive left nothing behind, as far as we know */
 };
 
 struct fibril__fd_record {

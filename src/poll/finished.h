@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "poll/poll.h"
 
-/* Events taken at once. Reading from many sockets before the first of their fibrils runs and answers
- * leaves sockets, stacks and records cold; a system call for so many events is cheap. */
+/* Events taken at once. Reading from many sockets before the first of their fibrils runs and
+ * answers leaves sockets, stacks and records cold; a system call for so many events is cheap. */
 enum { FIBRIL__BATCH = 32 };
 
 static inline struct fibril__op *fibril__op_of(struct fibril__link *link)

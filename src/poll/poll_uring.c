@@ -150,7 +150,7 @@ static int64_t uring_attempt(struct fibril__poller *base, struct fibril__op *op)
     int64_t result = fibril__attempt(r, op);
     bool received = result > 0 && op->kind == FIBRIL__OP_RECV;
     if (UNLIKELY(received && r->reads == READS_BEFORE_ARMING && r->kind == FIBRIL__KIND_UNKNOWN)) {
-        fibril__fd_classify_socket(r, op->fd); /* the next watch may await an edge, if this was all */
+        fibril__fd_classify_socket(r, op->fd); /* if this was all, a watch may await an edge */
     }
     learn(r, op, result);
     return result;
