@@ -38,7 +38,7 @@ FIBRIL_API int fibril_watch_stop(struct fibril_watch *w);
 /* ---- Hooks ----------------------------------------------------------------------------------- */
 
 /* Called on the calling loop at each switch from one fibril to another, on the stack of the one
- * that goes. NULL ends it. Must not park. A language runtime swaps its thread state here. */
+ * that goes; from is NULL when that one has ended. NULL ends it. Must not park. A language runtime swaps its thread state here. */
 FIBRIL_API void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to));
 
 /* Called on the OS thread of each loop of the process when the loop has started (true) and when it
@@ -103,6 +103,10 @@ FIBRIL_API int fibril_embed_forget(int fd);
  * poller; the other fibrils, loops and the pool's threads are gone, and their exit handlers do not
  * run. Returns 0 or -errno of opening the poller. Never parks. */
 FIBRIL_API int fibril_embed_forked(void);
+
+/* Returns a number for the wait that f is parked in now, 0 if it is not parked; waits that begin in
+ * the same moment may share one. On f's OS thread, also in a signal handler. Never parks. */
+FIBRIL_API uint64_t fibril_embed_wait(const struct fibril *f);
 
 /* Something to be done on a loop between two fibrils. */
 struct fibril_post {

@@ -3,15 +3,17 @@
  * Signal handlers. The kernel is given a function of ours that calls the program's, so that
  *   - covered calls in a handler are the real ones: it may have interrupted the scheduler;
  *   - the wait of the main fibril ends with EINTR afterwards, as that of the thread which the
- * kernel would have chosen: a note goes to the loop, which ends the wait between two fibrils. The
- * program sees its own handler wherever it asks (sigaction).
+ *     kernel would have chosen: a note goes to the loop, which ends it between two fibrils.
+ *     A wait that has begun after the handler ran is not meant.
+ *
+ * The program sees its own handler wherever it asks (sigaction).
  *
  * A handler may run on any OS thread of the process: only where there is a loop is anybody woken.
  * Signals that a thread brings upon itself (SIGSEGV, SIGPIPE, ...) interrupt nobody.
  *
  * The mask is that of the OS thread, and so of all its fibrils. A handler that leaves by siglongjmp
- * leaves covered calls switched off on its OS thread: fibril_posix_bypass is over only when it
- * returns, and so is this. What parks must not be left so anyway.
+ * leaves covered calls switched off on its OS thread, for good: it never comes back to where they
+ * are switched on again. (siglongjmp itself is not covered: libc has one for many purposes.)
  *
  * Only atomics and the thread's own words are touched in a handler.
  */
@@ -41,6 +43,8 @@ static __thread struct {
     bool restart;            /* all that were told last had it */
     int depth;               /* handlers under way */
     bool directed;           /* the signal is for a certain fibril */
+    _Atomic uint64_t wait;   /* which wait of the main fibril is to end, 0: none */
+    _Atomic bool suspension; /* those in sigsuspend are to be woken */
     bool has_list;
     struct fibril__list suspended;
 } here __attribute__((tls_model("initial-exec")));
@@ -65,7 +69,7 @@ unsigned fibril__signal_count(void)
 static void wake_suspended(void)
 {
     struct fibril__link *l;
-    while (here.has_list && (l = fibril__list_pop(&here.suspended))) {
+    while ((l = fibril__list_pop(&here.suspended))) {
         fibril_embed_interrupt(CONTAINER_OF(l, struct fibril__suspended, link)->fibril);
     }
 }
@@ -76,11 +80,14 @@ static void tell(struct fibril_post *p)
     (void)p;
     atomic_store(&here.posted, false);
     here.restart = !atomic_exchange(&here.no_restart, false);
+    uint64_t wait = atomic_exchange(&here.wait, 0);
     struct fibril *main = fibril__thread_main();
-    if (main) {
+    if (main && wait && fibril_embed_wait(main) == wait) {
         fibril_embed_interrupt(main);
     }
-    wake_suspended();
+    if (atomic_exchange(&here.suspension, false)) {
+        wake_suspended();
+    }
 }
 
 void fibril__signal_suspend(struct fibril__suspended *s)
@@ -102,6 +109,8 @@ void fibril__signal_forked(void)
 {
     memset(&here.post, 0, sizeof here.post);
     atomic_store(&here.posted, false);
+    atomic_store(&here.wait, 0);
+    atomic_store(&here.suspension, false);
     here.has_list = false;
 }
 
@@ -123,17 +132,33 @@ static bool is_ones_own(int signo)
     }
 }
 
+/* Whether there is a wait to be ended; notes which. */
+static bool sees_waits(void)
+{
+    const struct fibril *main = fibril__thread_main();
+    uint64_t wait = main ? fibril_embed_wait(main) : 0;
+    bool suspended = here.has_list && !fibril__list_empty(&here.suspended);
+    if (wait) {
+        atomic_store(&here.wait, wait);
+    }
+    if (suspended) {
+        atomic_store(&here.suspension, true);
+    }
+    return wait || suspended;
+}
+
 static void note(int signo, int flags)
 {
     if (is_ones_own(signo)) {
         return;
     }
+    struct fibril_loop *loop = fibril_loop_current();
+    bool wakes = loop && !here.directed && sees_waits();
     atomic_fetch_add(&here.count, 1);
-    if (!(flags & SA_RESTART)) {
+    if ((wakes || here.directed) && !(flags & SA_RESTART)) {
         atomic_store(&here.no_restart, true);
     }
-    struct fibril_loop *loop = fibril_loop_current();
-    if (loop && !here.directed && !atomic_exchange(&here.posted, true)) {
+    if (wakes && !atomic_exchange(&here.posted, true)) {
         here.post.fn = tell;
         fibril_embed_post(loop, &here.post);
     }

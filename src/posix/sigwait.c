@@ -121,7 +121,8 @@ int fibril_posix_pause(void)
     return (int)fibril__posix_result(wait_for_handler(), saved);
 }
 
-/* A handler that ran as soon as the mask was changed has ended the wait already. */
+/* A handler that ran as soon as the mask was changed has ended the wait already; from then on it
+ * finds the caller in the list. */
 int fibril_posix_sigsuspend(const sigset_t *mask)
 {
     if (!fibril__on_loop()) {
@@ -135,8 +136,8 @@ int fibril_posix_sigsuspend(const sigset_t *mask)
     }
     unsigned count = fibril__signal_count();
     sigset_t before;
-    fibril__signal_suspend(s);
     pthread_sigmask(SIG_SETMASK, mask, &before);
+    fibril__signal_suspend(s);
     int64_t rc = fibril__signal_count() != count ? -EINTR : wait_for_handler();
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     fibril__signal_resume(s);

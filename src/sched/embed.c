@@ -129,6 +129,11 @@ int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes
     return 0;
 }
 
+uint64_t fibril_embed_wait(const struct fibril *f)
+{
+    return f->state == FIBRIL__PARKED ? (uint64_t)f->since_ns + 1 : 0;
+}
+
 _Static_assert(sizeof(struct fibril__message) <= sizeof(((struct fibril_post *)0)->opaque_),
                "a post has too little room");
 
