@@ -90,7 +90,7 @@ static int register_at_exit(void)
 
 /* ---- enable ---- */
 
-static int attach(const struct fibril_opts *opts)
+static int attach(const struct fibril_opts *opts, bool deadlocks)
 {
     struct fibril__py *g = &fibril__py;
     int rc = fibril_loop_attach(opts, &g->loop);
@@ -100,7 +100,9 @@ static int attach(const struct fibril_opts *opts)
     g->interp = PyInterpreterState_Get();
     g->main = fibril_current();
     rc = install_layer();
+    rc = rc == 0 ? fibril__py_keeper_start(deadlocks) : rc;
     if (rc < 0) {
+        uninstall_layer();
         fibril_loop_detach();
         g->loop = NULL;
         g->main = NULL;
@@ -138,8 +140,10 @@ static PyObject *py_enable(PyObject *module, PyObject *args)
 {
     const char *poller;
     Py_ssize_t stack_bytes, thread_stack_bytes;
+    int deadlocks;
     struct fibril__py *g = &fibril__py;
-    if (!PyArg_ParseTuple(args, "znn:_enable", &poller, &stack_bytes, &thread_stack_bytes)) {
+    if (!PyArg_ParseTuple(args, "znnp:_enable", &poller, &stack_bytes, &thread_stack_bytes,
+                          &deadlocks)) {
         return NULL;
     }
     if (g->loop) {
@@ -157,7 +161,7 @@ static PyObject *py_enable(PyObject *module, PyObject *args)
     g->thread_stack_bytes = thread_stack_bytes ? (size_t)thread_stack_bytes : THREAD_STACK_BYTES;
     const struct fibril_opts opts = {
         .poller = poller, .stack_bytes = g->spawn_stack_bytes, .deadlock = FIBRIL_DEADLOCK_RETURN};
-    int rc = register_at_exit() < 0 ? 1 : attach(&opts);
+    int rc = register_at_exit() < 0 ? 1 : attach(&opts, deadlocks);
     if (rc != 0) {
         return rc < 0 ? refuse(rc, poller) : NULL;
     }
@@ -169,7 +173,8 @@ static PyObject *py_enable(PyObject *module, PyObject *args)
 static bool others_alive(void)
 {
     struct fibril_metrics m;
-    return fibril_metrics(NULL, &m) == 0 && m.fibrils > 1;
+    return fibril_metrics(NULL, &m) == 0 && m.fibrils > 2; /* the main one, and the keeper of
+                                                              timeouts */
 }
 
 PyDoc_STRVAR(disable_doc,

@@ -152,6 +152,10 @@ int fibril__py_cancel(struct pyfibril *p);
 /* A cancellation of the caller's has been dealt with, or is about to be: it is over. */
 void fibril__py_cancel_over(struct pyfibril *p);
 
+/* Starts the fibril that watches over timeouts (timeout.c), on the main thread's loop. With
+ * `deadlocks` the core reports when no fibril can go on. Returns 0 or -ENOMEM. */
+int fibril__py_keeper_start(bool deadlocks);
+
 /* The dump hook: writes f's Python stack to descriptor fd (dump.c). Async-signal-safe. */
 void fibril__py_write_frames(const struct fibril *f, int fd);
 

@@ -38,8 +38,20 @@ static void drop_baton(void)
     }
 }
 
+/* Tracemalloc and debug allocators take the GIL for a moment, in the name of a thread state that
+ * the new fibril does not have yet: they would wait for what the baton keeps. */
+static bool allocator_wants_gil(void)
+{
+    PyMemAllocatorEx raw;
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
+    return raw.ctx != NULL;
+}
+
 int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
 {
+    if (allocator_wants_gil()) {
+        drop_baton();
+    }
     PyThreadState *ts = PyThreadState_New(fibril__py.interp);
     if (!ts) {
         drop_baton();

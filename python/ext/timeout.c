@@ -26,6 +26,11 @@ static struct fibril_waker *bell; /* tells the keeper that an earlier one is the
 
 /* ---- the keeper ---- */
 
+/* An OS thread, or a signal handler of Python's, may end any wait: so the keeper waits for what
+ * comes from outside, and the core never takes the process for deadlocked. Unless that is asked
+ * for. */
+static struct fibril_waker_info wait_info = {.name = "timeout"};
+
 static void fire(int64_t now_ns)
 {
     while (fibril__heap_min(&due) <= now_ns) {
@@ -48,7 +53,7 @@ static int keep(void *arg)
     while (rc != -ECANCELED) {
         int64_t first_ns = fibril__heap_min(&due);
         fibril__py_leave(&self);
-        rc = fibril_waker_wait(bell, first_ns);
+        rc = fibril_waker_wait_as(bell, &wait_info, first_ns);
         fibril__py_enter(&self);
         fire(fibril_now());
     }
@@ -58,10 +63,11 @@ static int keep(void *arg)
     return 0;
 }
 
-static int start_keeper(void)
+int fibril__py_keeper_start(bool deadlocks)
 {
     const struct fibril_spawn_opts opts = {.name = "timeouts", .daemon = true};
-    int rc = bell ? 0 : fibril_waker_new(&bell);
+    wait_info.inside = deadlocks;
+    int rc = fibril_waker_new(&bell);
     if (rc == 0 && (rc = fibril_spawn(keep, NULL, &opts, NULL)) < 0) {
         fibril_waker_free(bell);
         bell = NULL;
@@ -73,8 +79,8 @@ static int start_keeper(void)
 
 static int arm(struct timeout *t, struct pyfibril *p)
 {
-    int rc = bell ? 0 : start_keeper();
-    if (rc < 0 || (rc = fibril__heap_reserve(&due)) < 0) {
+    int rc = fibril__heap_reserve(&due);
+    if (rc < 0) {
         return rc;
     }
     if (t->after_ns >= 0) {

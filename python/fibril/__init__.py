@@ -23,7 +23,7 @@ __all__ = ["Cancelled", "Channel", "ChannelClosed", "Deadlock", "Event", "Fibril
            "offload", "os_thread", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
 
 
-def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0):
+def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadlocks=False):
     """Make the threads of ``threading`` fibrils of the calling main thread, and blocking calls park.
 
     preempt_ms: a fibril that computes longer than so many milliseconds (int or float) lets the others run; 0: never.
@@ -32,11 +32,14 @@ def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0):
     stack_bytes, thread_stack_bytes: address space for each stack of ``spawn`` (0: 256 KiB) and of ``threading``
     (0: 512 KiB); only touched pages cost memory.
 
+    deadlocks: when no fibril can ever run again, report who waits for whom on standard error and raise Deadlock in
+    the main fibril instead of hanging. For programs in which no other OS thread and no signal may come to help.
+
     Returns True, or False when it was in force already (the options are then those of the first call). Raises
     RuntimeError outside the main thread, ValueError for an unknown poller or an impossible number, OSError for a
     poller that the kernel refuses.
     """
-    new = _fibril._enable(poller, stack_bytes, thread_stack_bytes)
+    new = _fibril._enable(poller, stack_bytes, thread_stack_bytes, deadlocks)
     if new and preempt_ms:
         _fibril._preempt(preempt_ms)
     return new

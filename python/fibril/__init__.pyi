@@ -31,7 +31,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 def enable(
-    preempt_ms: float = 0, poller: str | None = None, stack_bytes: int = 0, thread_stack_bytes: int = 0
+    preempt_ms: float = 0,
+    poller: str | None = None,
+    stack_bytes: int = 0,
+    thread_stack_bytes: int = 0,
+    deadlocks: bool = False,
 ) -> bool: ...
 def dump(file: IO[Any] | int | None = None) -> None: ...
 def wait_for(coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T: ...
