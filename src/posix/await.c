@@ -13,6 +13,14 @@
 
 enum { CASES_ON_STACK = 8, CASES_MAX = 1024 };
 
+/* The finer events of System V come with the plain ones. */
+static short plain(short events)
+{
+    int more = (events & (POLLRDNORM | POLLRDBAND) ? POLLIN : 0) |
+               (events & (POLLWRNORM | POLLWRBAND) ? POLLOUT : 0);
+    return (short)((events & FIBRIL__PLAIN_EVENTS) | more);
+}
+
 /* ---- by select ------------------------------------------------------------------------------- */
 
 static int select_in(const struct pollfd *fds, nfds_t n, struct fibril_case *cases,
@@ -22,7 +30,7 @@ static int select_in(const struct pollfd *fds, nfds_t n, struct fibril_case *cas
     for (nfds_t i = 0; i < n; i++) {
         if (fds[i].fd >= 0) {
             cases[used++] = (struct fibril_case){
-                .op = FIBRIL_CASE_FD, .fd = fds[i].fd, .events = fds[i].events};
+                .op = FIBRIL_CASE_FD, .fd = fds[i].fd, .events = plain(fds[i].events)};
         }
     }
     int rc = fibril_select(cases, used, deadline_ns);
@@ -92,7 +100,7 @@ int fibril__await_any(const struct pollfd *fds, nfds_t n, int64_t deadline_ns)
         return rc < 0 ? rc : -ETIMEDOUT;
     }
     if (used == 1) {
-        int rc = fibril_fd_wait(fds[last].fd, fds[last].events, deadline_ns);
+        int rc = fibril_fd_wait(fds[last].fd, plain(fds[last].events), deadline_ns);
         return rc == -EBADF ? 0 : rc < 0 ? rc : 0;
     }
     return used <= CASES_MAX ? by_select(fds, n, deadline_ns) : by_set(fds, n, deadline_ns);

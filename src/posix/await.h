@@ -8,6 +8,9 @@
 #include <poll.h>
 #include <signal.h>
 
+/* The events of poll(2) that the core's pollers wait for. */
+enum { FIBRIL__PLAIN_EVENTS = POLLIN | POLLOUT | POLLPRI | POLLRDHUP };
+
 /* Waits until one of n descriptors may be ready for its events or has been closed; those below 0
  * are passed over. Whoever waits then asks the kernel. Returns 0, -ETIMEDOUT, -EINTR, -ECANCELED,
  * -ENOMEM. MAY PARK. */

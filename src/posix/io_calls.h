@@ -12,9 +12,12 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -61,6 +64,9 @@ COVERS_IO(pipe2);
 COVERS_IO(socket);
 COVERS_IO(socketpair);
 COVERS_IO(eventfd);
+COVERS_IO(timerfd_create);
+COVERS_IO(inotify_init1);
+COVERS_IO(signalfd);
 COVERS_IO(epoll_create);
 COVERS_IO(epoll_create1);
 

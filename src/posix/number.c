@@ -94,6 +94,23 @@ int fibril_posix_eventfd(unsigned count, int flags)
     return born(eventfd(count, flags));
 }
 
+int fibril_posix_timerfd_create(clockid_t clock, int flags)
+{
+    return born(timerfd_create(clock, flags));
+}
+
+int fibril_posix_inotify_init1(int flags)
+{
+    return born(inotify_init1(flags));
+}
+
+/* A set given to a signalfd that exists changes it, and makes none. */
+int fibril_posix_signalfd(int fd, const sigset_t *set, int flags)
+{
+    int made = signalfd(fd, set, flags);
+    return fd < 0 ? born(made) : made;
+}
+
 int fibril_posix_epoll_create(int size)
 {
     return born(epoll_create(size));

@@ -45,6 +45,12 @@ static bool core_asks(void)
     return fibril_loop_poller(fibril_loop_current())[0] == 'e';
 }
 
+/* Whether the core's answer is all there is to say. */
+static bool is_plain_one(const struct pollfd *fds, nfds_t n)
+{
+    return n == 1 && fds->fd >= 0 && !(fds->events & ~FIBRIL__PLAIN_EVENTS);
+}
+
 static void clear(struct pollfd *fds, nfds_t n)
 {
     for (nfds_t i = 0; i < n; i++) {
@@ -54,7 +60,8 @@ static void clear(struct pollfd *fds, nfds_t n)
 
 static int64_t poll_until(struct pollfd *fds, nfds_t n, bool now, int64_t deadline_ns)
 {
-    if (n == 1 && fds->fd >= 0 && !now && core_asks()) {
+    bool one = is_plain_one(fds, n);
+    if (one && !now && core_asks()) {
         return poll_one(fds, deadline_ns);
     }
     int64_t ready = ask(fds, n);
@@ -62,7 +69,7 @@ static int64_t poll_until(struct pollfd *fds, nfds_t n, bool now, int64_t deadli
         fibril_embed_spend();
         return ready;
     }
-    ready = n == 1 && fds->fd >= 0 ? poll_one(fds, deadline_ns) : poll_many(fds, n, deadline_ns);
+    ready = one ? poll_one(fds, deadline_ns) : poll_many(fds, n, deadline_ns);
     if (ready == 0) {
         clear(fds, n);
     }

@@ -328,6 +328,25 @@ POSIX_TEST(a_poll_tells_of_hangups_and_room)
     return 0;
 }
 
+POSIX_TEST(the_finer_events_of_poll_are_waited_for_too)
+{
+    static struct rig_call c;
+    for (n_fds = 1; n_fds <= 2; n_fds++) {
+        open_pipes();
+        for (nfds_t i = 0; i < n_fds; i++) {
+            fds[i] = (struct pollfd){.fd = pipes[i][0], .events = POLLRDNORM};
+        }
+        c = (struct rig_call){.call = poll_all, .flags = -1};
+        rig_start(&c);
+        ASSERT(!c.over);
+        feed(0);
+        ASSERT_EQ(rig_end(&c), 1);
+        ASSERT_EQ(fds[0].revents, POLLRDNORM);
+        close_pipes();
+    }
+    return 0;
+}
+
 /* As servers with a list of all their connections do. */
 POSIX_TEST(a_poll_of_two_thousand_works)
 {

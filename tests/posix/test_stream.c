@@ -282,6 +282,22 @@ POSIX_TEST(an_eventfd_parks_and_wakes)
     return 0;
 }
 
+POSIX_TEST(a_timer_parks_its_reader)
+{
+    static struct rig_call c;
+    static uint64_t count;
+    int fd = fibril_posix_timerfd_create(CLOCK_MONOTONIC, 0);
+    c = (struct rig_call){.call = read_it, .fd = fd, .buf = (char *)&count, .len = 8};
+    rig_start(&c);
+    ASSERT(!c.over);
+    struct itimerspec soon = {.it_value.tv_nsec = 1};
+    ASSERT_OK(timerfd_settime(fd, 0, &soon, NULL));
+    ASSERT_EQ(rig_end(&c), 8);
+    ASSERT_EQ(count, 1);
+    rig_close_ends_it(&c);
+    return 0;
+}
+
 POSIX_TEST(a_file_is_read_up_to_its_end)
 {
     static char bytes[100000], got[200000];
