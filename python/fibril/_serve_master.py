@@ -233,7 +233,7 @@ class Master:
             return
         slot = child.slot
         if b"R" in letters and slot.next is child:
-            old, slot.current, slot.next, slot.failures = slot.current, child, None, 0
+            old, slot.current, slot.next = slot.current, child, None
             if old:
                 self.end_child(old, signal.SIGHUP)
             self.first_ready()

@@ -6,6 +6,7 @@ mistake is one line and exit status 2. Limits have the keys, units and defaults 
 """
 
 import argparse
+import ipaddress
 import os
 import re
 import sys
@@ -96,6 +97,16 @@ def address(text):
     return ("tcp", match[1].strip("[]") or "127.0.0.1", int(match[2]))
 
 
+def networks(text):
+    for word in str(text).replace(",", " ").split():
+        if word not in ("*", "unix"):
+            try:
+                ipaddress.ip_network(word, strict=False)
+            except ValueError:
+                raise ValueError("wants addresses and networks like 10.0.0.0/8, unix or *") from None
+    return str(text)
+
+
 def application(text):
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", text):
         raise ValueError("wants module:app, like shop.wsgi:application or shop:create_app()")
@@ -125,7 +136,7 @@ OPTIONS = [
     ("max-requests", number, 0, dict(metavar="N"), "replace a worker after N requests; 0 never (0)"),
     ("max-requests-jitter", number, 0, dict(metavar="N"), "up to so many more, by chance (0)"),
     ("memory-limit", size, 0, dict(metavar="BYTES"), "replace a worker that grew larger, like 512m"),
-    ("trusted-proxies", str, "127.0.0.1,::1,unix", dict(metavar="LIST"),
+    ("trusted-proxies", networks, "127.0.0.1,::1,unix", dict(metavar="LIST"),
      "addresses and networks whose X-Forwarded-For and -Proto are believed; '' none, * all "
      "(127.0.0.1,::1,unix)"),
     ("script-name", str, "", dict(metavar="PREFIX"), "path that the application is mounted at (none)"),

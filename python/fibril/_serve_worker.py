@@ -84,15 +84,17 @@ class Files:
                 yield path
 
     def changed(self):
-        """The path of a file that has changed since it was first seen, or None."""
+        """The path of a file that has changed since it was last looked at, or None."""
+        found = None
         for path in self.paths():
             try:
                 stamp = os.stat(path).st_mtime_ns
             except OSError:
-                stamp = 0
+                continue  # being replaced, perhaps
             if self.seen.setdefault(path, stamp) != stamp:
-                return path
-        return None
+                self.seen[path] = stamp
+                found = path
+        return found
 
 
 def files_of(error):
@@ -124,12 +126,11 @@ class Worker:
         self.asked = set()
 
     def tell(self, letter):
-        if letter not in self.asked:
-            self.asked.add(letter)
-            try:
-                os.write(self.pipe, letter)
-            except OSError:
-                pass  # it has gone, which the next tick sees
+        self.asked.add(letter)
+        try:
+            os.write(self.pipe, letter)
+        except OSError:
+            pass  # it has gone, which the next tick sees
 
     # ---- signals ----
 
@@ -168,17 +169,16 @@ class Worker:
         struct.pack_into("d", self.pulse, 0, time.monotonic())
         if os.getppid() != self.master and not self.stopping:
             self.on_stop()
-        if self.max_requests and self.server.requests >= self.max_requests:
+        if self.max_requests and self.server.requests >= self.max_requests and b"M" not in self.asked:
             self.tell(b"M")
         if self.options.memory_limit and b"M" not in self.asked and resident_bytes() > self.options.memory_limit:
             print(f"fibril serve: worker {os.getpid()} has {resident_bytes() >> 20} MiB: to be replaced",
                   file=sys.stderr, flush=True)
             self.tell(b"M")
-        if self.files and b"C" not in self.asked:
-            path = self.files.changed()
-            if path:
-                print(f"fibril serve: {path} has changed", file=sys.stderr, flush=True)
-                self.tell(b"C")
+        path = self.files.changed() if self.files else None
+        if path:
+            print(f"fibril serve: {path} has changed", file=sys.stderr, flush=True)
+            self.tell(b"C")
 
     # ---- life ----
 
