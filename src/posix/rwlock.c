@@ -124,7 +124,7 @@ int fibril_posix_pthread_rwlock_unlock(pthread_rwlock_t *l)
     int writer = writer_of(l);
     if (writer != 0 && fibril__on_loop()) {
         const struct fibril__thread *t = fibril__thread_self();
-        if (!t || (writer != t->owner && writer != fibril__os_thread())) {
+        if (!t || writer != t->owner) {
             return EPERM; /* libc would give back a reading that is not there */
         }
         set_writer(l, fibril__os_thread());
