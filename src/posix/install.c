@@ -7,6 +7,7 @@
 
 #include "posix/imports.h"
 #include "posix/key.h"
+#include "posix/locals.h"
 #include "posix/thread.h"
 
 #include <pthread.h>
@@ -118,6 +119,7 @@ static void look(void *unused)
     pthread_mutex_lock(&lock);
     if (atomic_load(&installed)) {
         cover();
+        fibril__locals_look();
     }
     pthread_mutex_unlock(&lock);
 }
@@ -137,8 +139,10 @@ static void on_loop(struct fibril_loop *loop, bool started)
     (void)loop;
     if (started && fibril__thread_adopt_main() == 0) {
         fibril__posix_mode = FIBRIL__POSIX_LOOP;
+        fibril__locals_look();
     } else if (!started) {
         fibril__posix_mode = FIBRIL__POSIX_REAL;
+        fibril__locals_leave();
         fibril__thread_leave_main();
     }
 }
@@ -157,6 +161,7 @@ static void take_down(void)
     fibril__signal_unwrap_all();
     fibril_embed_on_loop(NULL);
     fibril__posix_mode = FIBRIL__POSIX_REAL;
+    fibril__locals_leave();
     fibril__thread_leave_main();
 }
 

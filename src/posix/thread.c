@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "posix/address.h"
 #include "posix/futex_wait.h"
+#include "posix/locals.h"
 
 #include <limits.h>
 #include <stdatomic.h>
@@ -47,6 +48,7 @@ static void free_record(struct fibril__thread *t)
     if (t->values != t->inside) {
         fibril__free(t->values);
     }
+    fibril__free(t->locals);
     fibril_waker_free(t->waker);
     fibril__free(t);
 }
@@ -58,9 +60,8 @@ static void adopt(struct fibril__thread *t, struct fibril *f)
     fibril_embed_set(f, t);
 }
 
-struct fibril__thread *fibril__thread_self(void)
+struct fibril__thread *fibril__thread_for(struct fibril *f)
 {
-    struct fibril *f = fibril_current();
     struct fibril__thread *t = fibril_embed_get(f);
     if (UNLIKELY(!t)) {
         t = new_record();
@@ -69,6 +70,11 @@ struct fibril__thread *fibril__thread_self(void)
         }
     }
     return t;
+}
+
+struct fibril__thread *fibril__thread_self(void)
+{
+    return fibril__thread_for(fibril_current());
 }
 
 struct fibril__thread *fibril__thread_of(pthread_t t)
@@ -157,6 +163,7 @@ void fibril__thread_ended(struct fibril *f, void *word)
         return;
     }
     fibril__values_destroy(t);
+    fibril__locals_reset();
     if (t == main_thread) {
         outlive(t);
     }

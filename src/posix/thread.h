@@ -40,6 +40,9 @@ struct fibril__thread {
     void *arg, *result;
     _Atomic int life; /* FIBRIL__LIFE_*; joiners wait on it; whoever sets the second one frees */
     bool main;
+    bool locals_out; /* its thread-locals are in the copy, see locals.h */
+    size_t locals_bytes;
+    char *locals;
     uint8_t cancel_state, cancel_type;
     bool cancel_wanted;
     void *exit_frame; /* above this frame pthread_exit need not unwind */
@@ -50,6 +53,9 @@ struct fibril__thread {
 
 /* The calling fibril's record, made if need be; NULL: no memory. Only on a loop. */
 struct fibril__thread *fibril__thread_self(void);
+
+/* The same for a fibril of the calling loop that has not ended. */
+struct fibril__thread *fibril__thread_for(struct fibril *f);
 
 /* The record that t is, or NULL if it is a real OS thread's. Any t that pthread_self returned. */
 struct fibril__thread *fibril__thread_of(pthread_t t);

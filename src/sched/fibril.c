@@ -307,7 +307,7 @@ NORETURN void fibril__context_ended(void *context, int result)
     loop->budget = loop->budget_full;
     loop->counters.switches++;
     if (UNLIKELY(loop->on_switch)) {
-        loop->on_switch(self, next);
+        loop->on_switch(NULL, next);
     }
     fibril__context_switch_last(&loop->machine, &self->ctx, &next->ctx);
     __builtin_unreachable();

@@ -240,7 +240,7 @@ static void pin(const struct fibril_loop *loop)
  * from the main fibril's on, they are the same in each run. */
 static void trace_switch(struct fibril *from, struct fibril *to)
 {
-    struct fibril_loop *loop = from->loop;
+    struct fibril_loop *loop = to->loop;
     fibril__sim_trace(loop->poller, to->id - loop->main.id);
 }
 
