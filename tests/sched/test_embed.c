@@ -15,7 +15,7 @@ static struct fibril *last_to;
 static void on_switch(struct fibril *from, struct fibril *to)
 {
     ASSERT_NE(from, to);
-    ASSERT(last_to == NULL || last_to == from);
+    ASSERT(last_to == NULL || last_to == from || from == NULL);
     last_to = to;
     switches++;
 }
