@@ -38,7 +38,8 @@ FIBRIL_API int fibril_watch_stop(struct fibril_watch *w);
 /* ---- Hooks ----------------------------------------------------------------------------------- */
 
 /* Called on the calling loop at each switch from one fibril to another, on the stack of the one
- * that goes; from is NULL when that one has ended. NULL ends it. Must not park. A language runtime swaps its thread state here. */
+ * that goes; from is NULL when that one has ended. NULL ends it. Must not park. A language runtime
+ * swaps its thread state here. */
 FIBRIL_API void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to));
 
 /* Called on the OS thread of each loop of the process when the loop has started (true) and when it
@@ -46,9 +47,9 @@ FIBRIL_API void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fi
  * Must not park. */
 FIBRIL_API void fibril_embed_on_loop(void (*fn)(struct fibril_loop *loop, bool started));
 
-/* Called on the stack of each fibril of the process whose word is not NULL when it is about to end,
- * after its exit handlers, with that word. MAY PARK. NULL ends it. */
-FIBRIL_API void fibril_embed_on_end(void (*fn)(struct fibril *f, void *word));
+/* Called on the stack of each fibril of the process for which an embedder keeps something when it
+ * is about to end, after its exit handlers. MAY PARK. NULL ends it. */
+FIBRIL_API void fibril_embed_on_end(void (*fn)(struct fibril *f));
 
 /* Called by dumps and reports after the lines of each fibril, to add lines of its own to descriptor
  * fd; f is parked or the caller. Async-signal-safe, must not park. NULL ends it. */
@@ -65,14 +66,17 @@ struct fibril_label {
  * outside loops. */
 FIBRIL_API void fibril_embed_set_label(struct fibril_label *label);
 
-/* A word that the embedder keeps in a fibril; NULL at first. */
-FIBRIL_API void fibril_embed_set(struct fibril *f, void *data);
-FIBRIL_API void *fibril_embed_get(const struct fibril *f);
-
-/* A second word, for a language runtime above the POSIX layer, which keeps the first one. NULL at
- * first; no hook looks at it. */
-FIBRIL_API void fibril_embed_set_runtime(struct fibril *f, void *data);
-FIBRIL_API void *fibril_embed_runtime(const struct fibril *f);
+/* What embedders keep for a fibril: each a record that begins with this node, found by its owner
+ * (the address of anything of the embedder's). The node stays the embedder's and must stay in place
+ * until it is removed. Only on f's own loop, or before f can have begun. Never parks. */
+struct fibril_embed_node {
+    struct fibril_embed_node *next;
+    const void *owner;
+};
+FIBRIL_API void fibril_embed_add(struct fibril *f, struct fibril_embed_node *n);
+FIBRIL_API void fibril_embed_remove(struct fibril *f, struct fibril_embed_node *n);
+/* Returns the owner's node, NULL if there is none. */
+FIBRIL_API struct fibril_embed_node *fibril_embed_find(const struct fibril *f, const void *owner);
 
 /* ---- Looking ahead, interrupting, forking ---------------------------------------------------- */
 

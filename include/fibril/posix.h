@@ -49,6 +49,10 @@ FIBRIL_API bool fibril_posix_installed(void);
 /* Returns how many imports of how many objects are rewritten now. ret_objects may be NULL. */
 FIBRIL_API size_t fibril_posix_imports(size_t *ret_objects);
 
+/* Returns what pthread_self returns to fibril f, as a number; 0 for a main fibril, and for one that
+ * has not asked. Never parks, async-signal-safe. */
+FIBRIL_API unsigned long fibril_posix_thread_id(const struct fibril *f);
+
 /* Writes to descriptor fd what is covered in this process, object by object, and what would still
  * block: objects that call the kernel themselves, objects with thread-local variables. Returns the
  * number of objects that may block. Never parks. */

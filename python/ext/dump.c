@@ -16,10 +16,10 @@
 static bool with_gil; /* dump was called by Python: frames may become objects */
 
 /* A thread that CPython made and that has not called us: CPython knows it by its identity, which
- * is the layer's word of the fibril. */
+ * is what the layer tells it. */
 static PyThreadState *find_thread(const struct fibril *f)
 {
-    unsigned long identity = (unsigned long)(uintptr_t)fibril_embed_get(f);
+    unsigned long identity = fibril_posix_thread_id(f);
     PyThreadState *ts = identity ? PyInterpreterState_ThreadHead(fibril__py.interp) : NULL;
     while (ts && ts->thread_id != identity) {
         ts = PyThreadState_Next(ts);
@@ -29,7 +29,7 @@ static PyThreadState *find_thread(const struct fibril *f)
 
 static PyThreadState *state_of(const struct fibril *f)
 {
-    const struct pyfibril *p = fibril_embed_runtime(f);
+    const struct pyfibril *p = fibril__py_of(f);
     return p ? p->tstate : fibril__py.interp ? find_thread(f) : NULL;
 }
 

@@ -38,6 +38,7 @@
 /* One Python fibril. Lies on its stack, in its Fibril object, or in memory of its own for threads
  * that CPython made. */
 struct pyfibril {
+    struct fibril_embed_node node;
     struct fibril *fibril;
     PyThreadState *tstate; /* NULL until it has run */
     PyObject *handle;      /* its Fibril object, NULL until somebody asked; see handle.c */
@@ -63,6 +64,26 @@ struct fibril__py {
 };
 extern struct fibril__py fibril__py;
 
+/* The record of f, NULL if it has none. */
+extern const char fibril__py_owner;
+static inline struct pyfibril *fibril__py_of(const struct fibril *f)
+{
+    return (struct pyfibril *)(void *)fibril_embed_find(f, &fibril__py_owner);
+}
+
+/* Makes p the record of f; in place of the one it has, if any. */
+static inline void fibril__py_bind(struct fibril *f, struct pyfibril *p)
+{
+    struct pyfibril *old = fibril__py_of(f);
+    if (old) {
+        fibril_embed_remove(f, &old->node);
+    }
+    if (p) {
+        p->node.owner = &fibril__py_owner;
+        fibril_embed_add(f, &p->node);
+    }
+}
+
 /* ---- entering and leaving Python ---- */
 
 /* Gives the calling fibril, which has no thread state, one, and takes the GIL. *p is all zero; p
@@ -76,7 +97,7 @@ void fibril__py_end(struct pyfibril *p);
 static inline bool fibril__py_next_takes(void)
 {
     const struct fibril *next = fibril__py.can_keep ? fibril_embed_next() : NULL;
-    const struct pyfibril *q = next ? fibril_embed_runtime(next) : NULL;
+    const struct pyfibril *q = next ? fibril__py_of(next) : NULL;
     return q && q->ours;
 }
 
@@ -115,7 +136,7 @@ struct pyfibril *fibril__py_self_slow(struct fibril *f);
 static inline struct pyfibril *fibril__py_self(void)
 {
     struct fibril *f = fibril_current();
-    struct pyfibril *p = f ? fibril_embed_runtime(f) : NULL;
+    struct pyfibril *p = f ? fibril__py_of(f) : NULL;
     return p ? p : fibril__py_self_slow(f);
 }
 
@@ -155,6 +176,8 @@ void fibril__py_cancel_over(struct pyfibril *p);
 /* Starts the fibril that watches over timeouts (timeout.c), on the main thread's loop. With
  * `deadlocks` the core reports when no fibril can go on. Returns 0 or -ENOMEM. */
 int fibril__py_keeper_start(bool deadlocks);
+/* Ends it. With the GIL, on the main fibril. MAY PARK. */
+void fibril__py_keeper_stop(void);
 
 /* The dump hook: writes f's Python stack to descriptor fd (dump.c). Async-signal-safe. */
 void fibril__py_write_frames(const struct fibril *f, int fd);

@@ -5,6 +5,8 @@
  */
 #include "fibril_py.h"
 
+const char fibril__py_owner;
+
 struct fibril__py fibril__py;
 
 /* A daemon that is still there when the interpreter ends must not touch it again, and the process
@@ -60,7 +62,7 @@ int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
     fibril__pystate_lend_frames(ts, frames, bytes);
     p->fibril = fibril_current();
     p->tstate = ts;
-    fibril_embed_set_runtime(p->fibril, p);
+    fibril__py_bind(p->fibril, p);
     fibril__py_enter(p);
     return 0;
 }
@@ -73,7 +75,7 @@ void fibril__py_end(struct pyfibril *p)
     }
     PyThreadState_Clear(ts);
     fibril__pystate_return_frames(ts);
-    fibril_embed_set_runtime(p->fibril, NULL);
+    fibril__py_bind(p->fibril, NULL);
     if (fibril__py_next_takes()) {
         fibril__pystate_swap(NULL);
         PyThreadState_Delete(ts);
@@ -107,6 +109,6 @@ struct pyfibril *fibril__py_self_slow(struct fibril *f)
     p->fibril = f;
     p->tstate = PyThreadState_Get();
     p->adopted = true;
-    fibril_embed_set_runtime(f, p);
+    fibril__py_bind(f, p);
     return p;
 }

@@ -54,7 +54,7 @@ static void fail_to_begin(struct handle *h)
     if (h->ended) {
         fibril_event_set(h->ended);
     }
-    fibril_embed_set_runtime(fibril_current(), NULL);
+    fibril__py_bind(fibril_current(), NULL);
 }
 
 static int run(void *arg)
@@ -73,7 +73,7 @@ static int run(void *arg)
     last.handle = NULL;
     h->outcome = result ? result : fibril__py_take_exception();
     h->live = NULL;
-    fibril_embed_set_runtime(self, &last);
+    fibril__py_bind(self, &last);
     count_end(h);
     fibril__py_end_handle(h, state);
     Py_DECREF(h);
@@ -168,7 +168,7 @@ static PyObject *py_spawn(PyObject *module, PyObject *const *args, Py_ssize_t n,
     h->id = fibril_id(h->own.fibril);
     if (fibril_current()) { /* another OS thread's may be waiting for the GIL already */
         h->own.ours = true;
-        fibril_embed_set_runtime(h->own.fibril, &h->own);
+        fibril__py_bind(h->own.fibril, &h->own);
     }
     spawned += !h->daemon;
     return Py_NewRef((PyObject *)h);

@@ -70,7 +70,8 @@ static struct fibril__thread *holder(bool make)
     if (!fibril__on_loop()) {
         return NULL;
     }
-    struct fibril__thread *t = make ? fibril__thread_self() : fibril_embed_get(fibril_current());
+    struct fibril__thread *t =
+        make ? fibril__thread_self() : fibril__thread_known(fibril_current());
     return t && !t->main ? t : NULL;
 }
 
@@ -106,7 +107,7 @@ static bool is_main_or_real(void)
     if (!fibril__on_loop()) {
         return true;
     }
-    const struct fibril__thread *t = fibril_embed_get(fibril_current());
+    const struct fibril__thread *t = fibril__thread_known(fibril_current());
     return t && t->main;
 }
 

@@ -112,7 +112,7 @@ static void on_switch(struct fibril *from, struct fibril *to)
     if (from && !leave_new) {
         copy_out(from);
     }
-    struct fibril__thread *t = fibril_embed_get(to);
+    struct fibril__thread *t = fibril__thread_known(to);
     if (t && t->locals_out) {
         copy_in(t);
     } else if (!leave_new) {

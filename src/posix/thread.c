@@ -18,7 +18,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { OURS = 1 };
+enum {
+    OURS = 1,
+    STACK_OWN = 8192, /* of a stack, what the guard and the record at its top take at most */
+};
 
 static _Atomic uint64_t live; /* threads made by pthread_create that have not ended */
 static size_t stack_bytes;    /* of threads that ask for none */
@@ -53,16 +56,19 @@ static void free_record(struct fibril__thread *t)
     fibril__free(t);
 }
 
+const char fibril__thread_owner;
+
 static void adopt(struct fibril__thread *t, struct fibril *f)
 {
+    t->node.owner = &fibril__thread_owner;
     t->fibril = f;
     t->owner = fibril__owner_mark(fibril_id(f));
-    fibril_embed_set(f, t);
+    fibril_embed_add(f, &t->node);
 }
 
 struct fibril__thread *fibril__thread_for(struct fibril *f)
 {
-    struct fibril__thread *t = fibril_embed_get(f);
+    struct fibril__thread *t = fibril__thread_known(f);
     if (UNLIKELY(!t)) {
         t = new_record();
         if (t) {
@@ -139,7 +145,7 @@ void fibril__thread_forked(void)
 void fibril__thread_leave_main(void)
 {
     if (main_thread) {
-        fibril_embed_set(main_thread->fibril, NULL);
+        fibril_embed_remove(main_thread->fibril, &main_thread->node);
         free_record(main_thread);
         main_thread = NULL;
     }
@@ -156,10 +162,10 @@ static void outlive(struct fibril__thread *t)
 }
 
 /* A fibril is about to end: what was the thread's goes. */
-void fibril__thread_ended(struct fibril *f, void *word)
+void fibril__thread_ended(struct fibril *f)
 {
-    struct fibril__thread *t = word;
-    if (t->main) {
+    struct fibril__thread *t = fibril__thread_known(f);
+    if (!t || t->main) {
         return;
     }
     fibril__values_destroy(t);
@@ -167,7 +173,7 @@ void fibril__thread_ended(struct fibril *f, void *word)
     if (t == main_thread) {
         outlive(t);
     }
-    fibril_embed_set(f, NULL);
+    fibril_embed_remove(f, &t->node);
     t->fibril = NULL;
     if (!t->start) {
         free_record(t);
@@ -215,7 +221,6 @@ void fibril__thread_stack(size_t bytes)
 static int run(void *arg)
 {
     struct fibril__thread *t = arg;
-    adopt(t, fibril_current());
     fibril__thread_run(t);
     return 0;
 }
@@ -240,7 +245,7 @@ static int read_attr(const pthread_attr_t *attr, size_t *ret_stack, bool *ret_de
     pthread_attr_getstacksize(&usual, &standard);
     pthread_attr_destroy(&usual);
     *ret_detached = state == PTHREAD_CREATE_DETACHED;
-    *ret_stack = asked && asked != standard ? asked : stack_bytes;
+    *ret_stack = asked && asked != standard ? asked + STACK_OWN : stack_bytes;
     return 0;
 }
 
@@ -266,12 +271,15 @@ int fibril_posix_pthread_create(pthread_t *ret_thread, const pthread_attr_t *att
     t->life = detached ? FIBRIL__LIFE_DETACHED : 0;
     *ret_thread = name_of(t);
     atomic_fetch_add(&live, 1);
-    rc = fibril_spawn(run, t, &opts, NULL);
+    struct fibril *f;
+    rc = fibril_spawn(run, t, &opts, &f);
     if (rc < 0) {
         atomic_fetch_sub(&live, 1);
         free_record(t);
         return EAGAIN;
     }
+    adopt(t, f); /* before it runs: it may be named or cancelled at once */
+    fibril_detach(f);
     return 0;
 }
 
@@ -282,6 +290,12 @@ pthread_t fibril_posix_pthread_self(void)
     }
     const struct fibril__thread *t = fibril__thread_self();
     return !t || t->main ? pthread_self() : name_of(t);
+}
+
+unsigned long fibril_posix_thread_id(const struct fibril *f)
+{
+    const struct fibril__thread *t = fibril__thread_known(f);
+    return !t || t->main ? 0 : (unsigned long)name_of(t);
 }
 
 /* ---- joining ---- */

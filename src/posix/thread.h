@@ -23,6 +23,7 @@ struct fibril__value {
 enum { FIBRIL__LIFE_ENDED = 1, FIBRIL__LIFE_DETACHED = 2 };
 
 struct fibril__thread {
+    struct fibril_embed_node node;
     struct fibril *fibril;       /* NULL when it has ended */
     struct fibril_waker *waker;  /* for waits on addresses; one at a time */
     struct fibril__link waiting; /* in the table of such waits */
@@ -75,7 +76,14 @@ void fibril__thread_forked(void);
 int fibril__os_thread(void);
 
 /* Hook for embed.h: the fibril's record goes. */
-void fibril__thread_ended(struct fibril *f, void *word);
+void fibril__thread_ended(struct fibril *f);
+
+/* The record of f, NULL if it has none yet. */
+extern const char fibril__thread_owner;
+static inline struct fibril__thread *fibril__thread_known(const struct fibril *f)
+{
+    return (struct fibril__thread *)(void *)fibril_embed_find(f, &fibril__thread_owner);
+}
 
 /* Runs t->start on the calling fibril, so that pthread_exit comes back here. */
 void fibril__thread_run(struct fibril__thread *t);

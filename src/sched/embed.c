@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What those who build below the threads may ask of the scheduler: hooks, a word per fibril, a look
- * at who is next, interruption. See embed.h; wakers are in waker.c.
+ * What those who build below the threads may ask of the scheduler: hooks, what they keep per
+ * fibril, a look at who is next, interruption. See embed.h; wakers are in waker.c.
  */
 #include <fibril/embed.h>
 
@@ -16,7 +16,7 @@
 /* ---- hooks ---- */
 
 static void (*_Atomic on_loop)(struct fibril_loop *loop, bool started);
-static void (*_Atomic on_end)(struct fibril *f, void *word);
+static void (*_Atomic on_end)(struct fibril *f);
 static void (*_Atomic on_dump)(const struct fibril *f, int fd);
 
 void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to))
@@ -33,7 +33,7 @@ void fibril_embed_on_loop(void (*fn)(struct fibril_loop *loop, bool started))
     }
 }
 
-void fibril_embed_on_end(void (*fn)(struct fibril *f, void *word))
+void fibril_embed_on_end(void (*fn)(struct fibril *f))
 {
     atomic_store(&on_end, fn);
 }
@@ -53,9 +53,9 @@ void fibril__embed_loop(struct fibril_loop *loop, bool started)
 
 void fibril__embed_ended(struct fibril *f)
 {
-    void (*fn)(struct fibril * f, void *word) = atomic_load(&on_end);
+    void (*fn)(struct fibril * f) = atomic_load(&on_end);
     if (fn && f->embed) {
-        fn(f, f->embed);
+        fn(f);
     }
 }
 
@@ -87,26 +87,32 @@ void fibril_embed_set_label(struct fibril_label *label)
     }
 }
 
-/* ---- the word ---- */
+/* ---- what embedders keep ---- */
 
-void fibril_embed_set(struct fibril *f, void *data)
+void fibril_embed_add(struct fibril *f, struct fibril_embed_node *n)
 {
-    f->embed = data;
+    n->next = f->embed;
+    f->embed = n;
 }
 
-void *fibril_embed_get(const struct fibril *f)
+void fibril_embed_remove(struct fibril *f, struct fibril_embed_node *n)
 {
-    return f->embed;
+    struct fibril_embed_node **at = &f->embed;
+    while (*at && *at != n) {
+        at = &(*at)->next;
+    }
+    if (*at) {
+        *at = n->next;
+    }
 }
 
-void fibril_embed_set_runtime(struct fibril *f, void *data)
+struct fibril_embed_node *fibril_embed_find(const struct fibril *f, const void *owner)
 {
-    f->runtime = data;
-}
-
-void *fibril_embed_runtime(const struct fibril *f)
-{
-    return f->runtime;
+    struct fibril_embed_node *n = f->embed;
+    while (n && n->owner != owner) {
+        n = n->next;
+    }
+    return n;
 }
 
 /* ---- looking ahead, interrupting ---- */

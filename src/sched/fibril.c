@@ -58,7 +58,6 @@ static ALWAYS_INLINE void init_record(struct fibril *f, struct fibril_loop *loop
     f->extra = NULL;
     f->site = site;
     f->embed = NULL;
-    f->runtime = NULL;
 }
 
 static ALWAYS_INLINE struct fibril *new_own(struct fibril_loop *loop,

@@ -16,6 +16,7 @@
 
 struct fibril__wait_kind;
 struct fibril__extra;
+struct fibril_embed_node;
 
 /*
  *   spawn -> READY -> (running) -> EXITING -> DONE -> (joined or detached) FREE
@@ -62,8 +63,7 @@ struct fibril {
     struct fibril__extra *extra;
     const void *site; /* return address of the spawn; with F_LABEL: a fibril_label that keeps it */
     uint64_t id;
-    void *embed;   /* the embedder's word */
-    void *runtime; /* the language runtime's word */
+    struct fibril_embed_node *embed; /* what embedders keep for it */
 };
 
 #endif

@@ -173,7 +173,7 @@ static void end_with_handle(struct sweep *s, struct fibril *f)
     f->loop = s->loop;
     f->joiner = NULL;
     f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
-    f->embed = f->runtime = NULL;
+    f->embed = NULL;
     f->result = -ECANCELED;
     f->state = FIBRIL__DONE;
 }

@@ -47,19 +47,27 @@ TEST(hook_sees_every_switch)
     ASSERT_GE(switches, 3);
 }
 
-static int word_main(void *arg)
+static int record_main(void *arg)
 {
     (void)arg;
     struct fibril *self = fibril_current();
-    ASSERT_EQ(fibril_embed_get(self), NULL);
-    fibril_embed_set(self, &switches);
-    ASSERT_EQ(fibril_embed_get(self), &switches);
+    static const char ours, others;
+    struct fibril_embed_node a = {.owner = &ours}, b = {.owner = &others};
+    ASSERT_EQ(fibril_embed_find(self, &ours), NULL);
+    fibril_embed_add(self, &a);
+    fibril_embed_add(self, &b);
+    ASSERT_EQ(fibril_embed_find(self, &ours), &a);
+    ASSERT_EQ(fibril_embed_find(self, &others), &b);
+    fibril_embed_remove(self, &a);
+    ASSERT_EQ(fibril_embed_find(self, &ours), NULL);
+    fibril_embed_remove(self, &a); /* a second time is nothing */
+    fibril_embed_remove(self, &b);
     return 0;
 }
 
-TEST(word_is_null_at_first_and_kept)
+TEST(each_embedder_finds_its_own_record)
 {
-    ASSERT_OK(fibril_run(NULL, word_main, NULL));
+    ASSERT_OK(fibril_run(NULL, record_main, NULL));
 }
 
 static int wake_before_wait(void *arg)
