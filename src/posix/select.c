@@ -114,7 +114,9 @@ static int64_t select_until(struct selecting *s, bool now, int64_t deadline_ns)
     if (s->words <= WORDS_ON_STACK) {
         uint64_t kept[SETS * WORDS_ON_STACK];
         s->kept = kept;
-        return select_in(s, now, deadline_ns);
+        int64_t ready = select_in(s, now, deadline_ns);
+        s->kept = NULL;
+        return ready;
     }
     s->kept = fibril__alloc(SETS * s->words * sizeof(*s->kept));
     if (!s->kept) {
