@@ -177,6 +177,16 @@ static bool others_alive(void)
                                                               timeouts */
 }
 
+static void leave_loop(void)
+{
+    fibril__py.can_keep = false;
+    PyThreadState *ts = PyEval_SaveThread();
+    fibril_loop_detach();
+    fibril__py.loop = NULL;
+    fibril__py.main = NULL;
+    PyEval_RestoreThread(ts);
+}
+
 PyDoc_STRVAR(disable_doc,
              "disable()\n--\n\n"
              "Makes threads real again and blocking calls block. From the main thread, when no\n"
@@ -196,10 +206,8 @@ static PyObject *py_disable(PyObject *module, PyObject *unused)
         PyErr_SetString(PyExc_RuntimeError, "fibrils are alive");
         return NULL;
     }
-    g->can_keep = false;
-    fibril_loop_detach();
-    g->loop = NULL;
-    g->main = NULL;
+    fibril__py_keeper_stop();
+    leave_loop();
     Py_RETURN_NONE;
 }
 

@@ -22,6 +22,8 @@ struct timeout {
 };
 
 static struct fibril__heap due;
+static struct fibril *keeper;
+static bool stopping;
 static struct fibril_waker *bell; /* tells the keeper that an earlier one is there */
 
 /* ---- the keeper ---- */
@@ -49,16 +51,13 @@ static int keep(void *arg)
     if (fibril__py_begin(&self, frames, sizeof frames) < 0) {
         return -ENOMEM;
     }
-    int rc = 0;
-    while (rc != -ECANCELED) {
+    while (!stopping) {
         int64_t first_ns = fibril__heap_min(&due);
         fibril__py_leave(&self);
-        rc = fibril_waker_wait_as(bell, &wait_info, first_ns);
+        fibril_waker_wait_as(bell, &wait_info, first_ns);
         fibril__py_enter(&self);
         fire(fibril_now());
     }
-    fibril_waker_free(bell);
-    bell = NULL;
     fibril__py_end(&self);
     return 0;
 }
@@ -67,12 +66,28 @@ int fibril__py_keeper_start(bool deadlocks)
 {
     const struct fibril_spawn_opts opts = {.name = "timeouts", .daemon = true};
     wait_info.inside = deadlocks;
+    stopping = false;
     int rc = fibril_waker_new(&bell);
-    if (rc == 0 && (rc = fibril_spawn(keep, NULL, &opts, NULL)) < 0) {
+    if (rc == 0 && (rc = fibril_spawn(keep, NULL, &opts, &keeper)) < 0) {
         fibril_waker_free(bell);
-        bell = NULL;
     }
     return rc;
+}
+
+static int join_keeper(void *arg, int64_t deadline_ns)
+{
+    (void)arg;
+    return fibril_join(keeper, deadline_ns, NULL);
+}
+
+void fibril__py_keeper_stop(void)
+{
+    stopping = true;
+    fibril_waker_wake(bell);
+    fibril_shield_begin();
+    fibril__py_wait(join_keeper, NULL, FIBRIL_FOREVER);
+    fibril_shield_end();
+    fibril_waker_free(bell);
 }
 
 /* ---- the block ---- */

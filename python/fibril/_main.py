@@ -106,12 +106,14 @@ def run_file(script, arguments):
     if os.path.isdir(script) or script.endswith((".zip", ".pyz")):
         import runpy
 
+        where = os.path.abspath(script)
         if getattr(sys.flags, "safe_path", False):
-            sys.path.insert(0, script)
+            sys.path.insert(0, where)
         else:
-            sys.path[0] = script
+            sys.path[0] = where
         fresh_main()
-        return runpy._run_module_as_main("__main__", alter_argv=False)
+        runpy._run_module_as_main("__main__", alter_argv=False)
+        return
     try:
         with io.open_code(os.path.abspath(script)) as file:
             source = file.read()
