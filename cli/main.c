@@ -18,6 +18,8 @@ static const char help[] =
     "usage: fibril COMMAND [OPTION]...\n"
     "\n"
     "  serve DIR   serve the files of a folder over HTTP\n"
+    "  serve MODULE:APP\n"
+    "              serve a Python application (WSGI), each request in a fibril of its own\n"
     "  demo        serve the demo site and send it 10,000 concurrent requests, each of which\n"
     "              runs in a fibril of its own, on one OS thread\n"
     "\n"

@@ -9,6 +9,7 @@
 #include "limits.h"
 #include "options.h"
 #include "process.h"
+#include "python.h"
 #include "say.h"
 #include "start.h"
 #include "stop.h"
@@ -127,7 +128,9 @@ static const struct command command = {
         "usage: fibril serve DIR [OPTION]...\n\n"
         "Serves the files below DIR over HTTP/1.1, one fibril a request, until SIGINT or\n"
         "SIGTERM. The first of these signals drains: no new connections, requests in flight\n"
-        "are finished. The second ends them.\n",
+        "are finished. The second ends them.\n\n"
+        "fibril serve MODULE:APP serves a Python application (WSGI) instead: see\n"
+        "fibril serve MODULE:APP --help.\n",
     .notes = notes,
     .operand = "DIR",
     .operand_offset = FIELD(dir),
@@ -257,6 +260,9 @@ int serve_main(int argc, char **argv)
         .loops = 1, .log = FIBRIL_HTTP_LOG_COMBINED, .poller = -1, .drain_ns = 30000000000};
     int status;
 
+    if (python_wants(argc, argv)) {
+        return python_serve(argc, argv);
+    }
     make_notes();
     if (options_read(&command, argc, argv, &serve, &status) < 0) {
         return status;

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import fibril
 import pytest
 
 from wsgi_server import HERE, PATIENCE_S, Server, eventually, receive_all
@@ -97,6 +98,24 @@ def test_the_package_runs_it_too():
         code = [sys.executable, "-m", "fibril", "serve", "wsgi_apps:hello", "--bind", f"127.0.0.1:{server.port}"]
         done = subprocess.run(code, capture_output=True, text=True, cwd=HERE, timeout=PATIENCE_S, check=False)
         assert done.returncode == 2 and "Address already in use" in done.stderr
+
+
+def test_the_command_hands_applications_and_folders_over(tmp_path):
+    command = os.path.join(os.path.dirname(fibril.__file__), "..", "..", "cli", "fibril")
+    if not os.path.exists(command):
+        pytest.skip("the package is not in a build tree")
+    done = subprocess.run([command, "serve", "--bind", "127.0.0.1:0", "no_such_module:app"], capture_output=True,
+                          text=True, cwd=HERE, timeout=PATIENCE_S, env={**os.environ, "FIBRIL_PYTHON": sys.executable})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "no module 'no_such_module'" in done.stderr
+    path = os.pathsep.join([os.path.dirname(os.path.abspath(command)), os.environ["PATH"]])
+    (tmp_path / "a:b").mkdir()
+    for folder in (str(tmp_path), "a:b"):  # with a colon it is a folder all the same
+        process = subprocess.Popen([sys.executable, "-m", "fibril.serve", folder, "--bind", "127.0.0.1:0"], text=True,
+                                   stdout=subprocess.PIPE, env={**os.environ, "PATH": path}, cwd=tmp_path)
+        assert process.stdout.readline().startswith("listening on http://127.0.0.1:")
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        process.stdout.close()
 
 
 def test_factories_and_attributes_of_attributes():
