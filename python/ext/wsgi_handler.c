@@ -30,8 +30,9 @@ static bool goes_later(const struct fibril__wsgi_request *r)
            (uint64_t)PyBytes_GET_SIZE(r->tail) <= r->announced;
 }
 
-/* Without the interpreter lock, nor a thread state. */
-static void drop_later(struct fibril__wsgi_request *r)
+/* Without the interpreter lock, nor a thread state. Not inlined: its frames would double the stack
+ * of every request that sleeps, beyond one page. */
+static __attribute__((noinline)) void drop_later(struct fibril__wsgi_request *r)
 {
     struct fibril__wsgi_server *server = r->server;
     char frames[FIBRIL__PY_FRAMES];

@@ -6,6 +6,7 @@ its memory and, with --reload, at the application's files. What it writes to the
 R ready, M replace me, C files changed.
 """
 
+import gc
 import importlib
 import os
 import random
@@ -212,6 +213,8 @@ class Worker:
             if self.options.reload and alone:
                 self.wait_for_change(error)
             return FAILED
+        gc.collect()
+        gc.freeze()  # what the import left will stay: later collections need not look at it
         self.make_server(app)
         self.files = Files() if self.options.reload else None
         self.server.start()
