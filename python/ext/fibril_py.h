@@ -52,10 +52,11 @@ struct fibril__py {
     struct fibril_loop *loop; /* of the main thread; NULL: not enabled */
     struct fibril *main;      /* its main fibril */
     PyInterpreterState *interp;
-    bool kept;     /* the GIL is held by nobody in particular: see above */
-    bool can_keep; /* this version of CPython allows it */
-    bool layer;    /* the POSIX layer is installed */
-    bool ending;   /* the interpreter is: no fibril but the main one runs Python again */
+    bool kept;      /* the GIL is held by nobody in particular: see above */
+    bool can_keep;  /* this version of CPython allows it */
+    bool layer;     /* the POSIX layer is installed */
+    bool beginning; /* fibril__py_begin makes a thread state */
+    bool ending;    /* the interpreter is: no fibril but the main one runs Python again */
     size_t thread_stack_bytes, spawn_stack_bytes;
     uint64_t handed; /* switches that kept the GIL */
 
@@ -173,6 +174,13 @@ int fibril__py_cancel(struct pyfibril *p);
 /* A cancellation of the caller's has been dealt with, or is about to be: it is over. */
 void fibril__py_cancel_over(struct pyfibril *p);
 
+/* The function of p has ended, perhaps with an exception set: a Cancelled that was still on its way
+ * is called back, and takes the place of the OSError that came before it. */
+void fibril__py_cancel_settle(struct pyfibril *p);
+
+/* Whether an exception is Cancelled, or the OSError of a C call that the cancellation ended. */
+bool fibril__py_is_cancelled(PyObject *type, PyObject *value);
+
 /* Starts the fibril that watches over timeouts (timeout.c), on the main thread's loop. With
  * `deadlocks` the core reports when no fibril can go on. Returns 0 or -ENOMEM. */
 int fibril__py_keeper_start(bool deadlocks);
@@ -198,6 +206,12 @@ bool fibril__py_deadline(PyObject *seconds, int64_t *ret_deadline_ns);
 /* After a wait that ended with -EINTR: runs Python's signal handlers. Returns false with their
  * exception, true when the wait is to be made again. */
 bool fibril__py_interrupted(void);
+
+/* ---- threads of `threading` (thread_frames.c) ---- */
+
+/* From now on their first frames are small. After the layer is there. */
+void fibril__py_thread_frames_start(void);
+void fibril__py_thread_frames_stop(void);
 
 /* ---- registration: each adds its types and functions; 0, or -1 with an exception ---- */
 

@@ -54,7 +54,9 @@ int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
     if (allocator_wants_gil()) {
         drop_baton();
     }
+    fibril__py.beginning = true;
     PyThreadState *ts = PyThreadState_New(fibril__py.interp);
+    fibril__py.beginning = false;
     if (!ts) {
         drop_baton();
         return -ENOMEM;
@@ -90,7 +92,9 @@ void fibril__py_end(struct pyfibril *p)
 
 static void forget_adopted(void *arg)
 {
-    PyMem_RawFree(arg);
+    struct pyfibril *p = arg;
+    fibril__py_bind(p->fibril, NULL);
+    PyMem_RawFree(p);
 }
 
 /* The record lives until the fibril ends; its handle, if any, dies with the thread state: see

@@ -56,11 +56,19 @@ PyThreadState *fibril__pystate_current(void)
 
 #if FIBRIL_PY_PORTABLE
 
-void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
+bool fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
 {
     (void)ts;
     (void)memory;
     (void)bytes;
+    return false;
+}
+
+void *fibril__pystate_lent_frames(const PyThreadState *ts, size_t bytes)
+{
+    (void)ts;
+    (void)bytes;
+    return NULL;
 }
 
 void fibril__pystate_return_frames(PyThreadState *ts)
@@ -71,16 +79,24 @@ void fibril__pystate_return_frames(PyThreadState *ts)
 #else
 
 /* The first element of a root chunk stays unused: by that CPython knows never to free it. */
-void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
+bool fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes)
 {
     if (ts->datastack_chunk) {
-        return;
+        return false;
     }
     _PyStackChunk *chunk = memory;
     *chunk = (_PyStackChunk){.previous = NULL, .size = bytes};
     ts->datastack_chunk = chunk;
     ts->datastack_top = &chunk->data[1];
     ts->datastack_limit = (PyObject **)(void *)((char *)memory + bytes);
+    return true;
+}
+
+/* CPython's own chunks have sizes that are powers of two from 16 KiB on. */
+void *fibril__pystate_lent_frames(const PyThreadState *ts, size_t bytes)
+{
+    _PyStackChunk *chunk = ts->datastack_chunk;
+    return chunk && !chunk->previous && chunk->size == bytes ? chunk : NULL;
 }
 
 void fibril__pystate_return_frames(PyThreadState *ts)

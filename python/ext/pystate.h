@@ -22,8 +22,12 @@ void fibril__pystate_swap(PyThreadState *ts);
 PyThreadState *fibril__pystate_current(void);
 
 /* Gives ts, which has run nothing yet, `memory` for its first Python frames; CPython adds chunks of
- * its own when they do not fit. A no-op on the portable path. */
-void fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes);
+ * its own when they do not fit. Returns false if ts has frames already, and on the portable path.
+ */
+bool fibril__pystate_lend_frames(PyThreadState *ts, void *memory, size_t bytes);
+
+/* The memory that ts was lent, if it was lent that many bytes; NULL otherwise. */
+void *fibril__pystate_lent_frames(const PyThreadState *ts, size_t bytes);
 
 /* Takes them back from ts, which has no frame any more. */
 void fibril__pystate_return_frames(PyThreadState *ts);
