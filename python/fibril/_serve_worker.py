@@ -202,6 +202,8 @@ class Worker:
     def run(self, alone):
         """Serves until it is told to end; returns an exit status. `alone`: nobody else serves meanwhile."""
         self.set_signals()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each connection
         self.enable()
         sys.path.insert(0, os.getcwd())
         try:
