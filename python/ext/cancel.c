@@ -3,7 +3,8 @@
  * Cancellation as Python sees it: once. The core's is sticky; here it is over when Cancelled has
  * been raised, so that a finally block can wait. A fibril that waits in one of our calls raises
  * Cancelled from it; one that waits inside a C library sees that call fail with ECANCELED, and an
- * asynchronous Cancelled follows, which no `except OSError` swallows.
+ * asynchronous Cancelled follows, which no `except OSError` swallows. (A sleep just ends: there it
+ * follows at once.)
  */
 #include "fibril_py.h"
 
@@ -26,6 +27,39 @@ void fibril__py_cancel_over(struct pyfibril *p)
         p->cancelled_async = false;
         PyThreadState_SetAsyncExc(p->tstate->thread_id, NULL);
     }
+}
+
+bool fibril__py_is_cancelled(PyObject *type, PyObject *value)
+{
+    if (PyErr_GivenExceptionMatches(type, fibril__py.cancelled)) {
+        return true;
+    }
+    if (!PyErr_GivenExceptionMatches(type, PyExc_OSError) || !value || value == Py_None) {
+        return false;
+    }
+    PyObject *number = PyObject_GetAttrString(value, "errno");
+    bool ours = number && PyLong_Check(number) && PyLong_AsLong(number) == ECANCELED;
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return ours;
+}
+
+void fibril__py_cancel_settle(struct pyfibril *p)
+{
+    if (!p->cancelled_async) {
+        return;
+    }
+    fibril__py_cancel_over(p);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (type && fibril__py_is_cancelled(type, value)) {
+        Py_DECREF(type);
+        Py_XDECREF(value);
+        type = Py_NewRef(fibril__py.cancelled);
+        value = NULL;
+    }
+    PyErr_Restore(type, value, traceback);
 }
 
 /* ---- functions ---- */

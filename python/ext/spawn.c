@@ -68,6 +68,7 @@ static int run(void *arg)
         return -ENOMEM;
     }
     PyObject *result = call(h);
+    fibril__py_cancel_settle(&h->own);
     enum handle_state state = result ? HANDLE_RETURNED : HANDLE_RAISED;
     struct pyfibril last = h->own;
     last.handle = NULL;

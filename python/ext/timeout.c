@@ -126,22 +126,6 @@ static PyObject *timeout_enter(struct timeout *t, PyObject *unused)
     return rc == 0 ? Py_NewRef((PyObject *)t) : fibril__py_raise(rc);
 }
 
-/* Cancelled, or the OSError of a C call that the cancellation ended. */
-static bool is_ours(PyObject *type, PyObject *value)
-{
-    if (PyErr_GivenExceptionMatches(type, fibril__py.cancelled)) {
-        return true;
-    }
-    if (!PyErr_GivenExceptionMatches(type, PyExc_OSError) || !value || value == Py_None) {
-        return false;
-    }
-    PyObject *number = PyObject_GetAttrString(value, "errno");
-    bool ours = number && PyLong_Check(number) && PyLong_AsLong(number) == ECANCELED;
-    Py_XDECREF(number);
-    PyErr_Clear();
-    return ours;
-}
-
 static PyObject *timeout_exit(struct timeout *t, PyObject *const *args, Py_ssize_t n)
 {
     struct pyfibril *p = t->of;
@@ -154,7 +138,7 @@ static PyObject *timeout_exit(struct timeout *t, PyObject *const *args, Py_ssize
     if (!t->expired) {
         Py_RETURN_FALSE;
     }
-    bool ours = args[0] != Py_None && is_ours(args[0], args[1]);
+    bool ours = args[0] != Py_None && fibril__py_is_cancelled(args[0], args[1]);
     if (ours || args[0] == Py_None) {
         fibril__py_cancel_over(p);
     }

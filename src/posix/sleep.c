@@ -1,12 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sleeping. A sleep that a signal ends tells how much was left, and is never begun again
- * (signal(7)). Clocks that count processor time are left to the kernel, on a thread of the pool.
+ * (signal(7)). One that fibril_cancel ends is over, and succeeds: callers answer every error that a
+ * sleep can have by sleeping on, which the cancelled fibril could not. Clocks that count processor
+ * time are left to the kernel, on a thread of the pool.
  */
 #include "base/alloc.h"
 #include "posix/io_calls.h"
+#include "posix/thread.h"
 
 enum { NS_PER_S = 1000000000, NS_PER_US = 1000 };
+
+/* What becomes of a cancellation; that of pthread_cancel ends the thread. */
+static int over(int rc)
+{
+    if (rc == -ECANCELED) {
+        fibril__thread_heed_cancel();
+        rc = 0;
+    }
+    return rc;
+}
 
 static int64_t left_of(int64_t deadline_ns)
 {
@@ -28,8 +41,7 @@ unsigned fibril_posix_sleep(unsigned seconds)
     }
     int saved = errno;
     int64_t deadline_ns = fibril_after((int64_t)seconds * NS_PER_S);
-    int rc = fibril_sleep_until(deadline_ns);
-    fibril__posix_result(rc == -ECANCELED ? rc : 0, saved);
+    int rc = over(fibril_sleep_until(deadline_ns));
     errno = saved;
     return rc < 0 ? (unsigned)((left_of(deadline_ns) + NS_PER_S - 1) / NS_PER_S) : 0;
 }
@@ -40,14 +52,14 @@ int fibril_posix_usleep(useconds_t us)
         return usleep(us);
     }
     int saved = errno;
-    return (int)fibril__posix_result(fibril_sleep((int64_t)us * NS_PER_US), saved);
+    return (int)fibril__posix_result(over(fibril_sleep((int64_t)us * NS_PER_US)), saved);
 }
 
 static int sleep_in(const struct timespec *in, struct timespec *left)
 {
     int64_t deadline_ns;
     int rc = fibril__deadline_in(in, &deadline_ns);
-    rc = rc < 0 ? rc : fibril_sleep_until(deadline_ns);
+    rc = rc < 0 ? rc : over(fibril_sleep_until(deadline_ns));
     if (rc == -EINTR && left) {
         *left = timespec_of(left_of(deadline_ns));
     }
@@ -102,7 +114,7 @@ static int sleep_at(clockid_t clock, const struct timespec *at)
         return -EINVAL;
     }
     int rc = fibril__deadline_at(clock, at, &deadline_ns);
-    return rc < 0 ? rc : fibril_sleep_until(deadline_ns);
+    return rc < 0 ? rc : over(fibril_sleep_until(deadline_ns));
 }
 
 int fibril_posix_clock_nanosleep(clockid_t clock, int flags, const struct timespec *time,
