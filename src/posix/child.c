@@ -49,14 +49,20 @@ static int pause_until(int pidfd, int64_t *pause_ns)
 static int64_t await_with(const struct await *a, int pidfd)
 {
     int64_t pause_ns = PAUSE_MIN_NS;
+    unsigned count = fibril__signal_count();
     for (;;) {
+        bool restart;
         int rc = pause_until(pidfd, &pause_ns);
         int64_t found = rc == -ECANCELED ? 0 : a->look(a->arg);
         if (found != 0) {
             return found;
         }
+        bool hit = fibril__signal_hit(&count, &restart);
         if (rc < 0 && (rc != -EINTR || !fibril__posix_restart())) {
             return rc;
+        }
+        if (rc == 0 && hit && !restart) {
+            return -EINTR;
         }
     }
 }

@@ -77,6 +77,11 @@ bool fibril__signal_inside(void);
 /* How many wrapped handlers have run on this OS thread. */
 unsigned fibril__signal_count(void);
 
+/* Whether the caller is the main fibril and a handler has run since *count, which is brought up to
+ * date; and whether the last one had SA_RESTART. For calls that park more than once: a signal in
+ * between finds no wait to end. */
+bool fibril__signal_hit(unsigned *count, bool *ret_restart);
+
 /* In the child of a fork: no interruption is on its way. */
 void fibril__signal_forked(void);
 

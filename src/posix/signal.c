@@ -38,13 +38,14 @@ static struct {
 static __thread struct {
     struct fibril_post post;
     _Atomic bool posted;
-    _Atomic unsigned count;  /* handlers that have run */
-    _Atomic bool no_restart; /* one of those not yet told had no SA_RESTART */
-    bool restart;            /* all that were told last had it */
-    int depth;               /* handlers under way */
-    bool directed;           /* the signal is for a certain fibril */
-    _Atomic uint64_t wait;   /* which wait of the main fibril is to end, 0: none */
-    _Atomic bool suspension; /* those in sigsuspend are to be woken */
+    _Atomic unsigned count;    /* handlers that have run */
+    _Atomic bool no_restart;   /* one of those not yet told had no SA_RESTART */
+    _Atomic bool last_restart; /* the last one had it */
+    bool restart;              /* all that were told last had it */
+    int depth;                 /* handlers under way */
+    bool directed;             /* the signal is for a certain fibril */
+    _Atomic uint64_t wait;     /* which wait of the main fibril is to end, 0: none */
+    _Atomic bool suspension;   /* those in sigsuspend are to be woken */
     bool has_list;
     struct fibril__list suspended;
 } here __attribute__((tls_model("initial-exec")));
@@ -57,6 +58,15 @@ bool fibril__posix_restart(void)
 bool fibril__signal_inside(void)
 {
     return here.depth > 0;
+}
+
+bool fibril__signal_hit(unsigned *count, bool *ret_restart)
+{
+    unsigned now = atomic_load(&here.count);
+    bool hit = now != *count && fibril_current() == fibril__thread_main();
+    *count = now;
+    *ret_restart = atomic_load(&here.last_restart);
+    return hit;
 }
 
 unsigned fibril__signal_count(void)
@@ -154,6 +164,7 @@ static void note(int signo, int flags)
     }
     struct fibril_loop *loop = fibril_loop_current();
     bool wakes = loop && !here.directed && sees_waits();
+    atomic_store(&here.last_restart, (flags & SA_RESTART) != 0);
     atomic_fetch_add(&here.count, 1);
     if ((wakes || here.directed) && !(flags & SA_RESTART)) {
         atomic_store(&here.no_restart, true);

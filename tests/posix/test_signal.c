@@ -262,6 +262,21 @@ PROCESS_TEST(child_is_worth_more_than_its_signal)
     return 0;
 }
 
+PROCESS_TEST(signal_between_two_looks_for_children_counts)
+{
+    (void)arg;
+    pid_t pid = process_child(60000);
+    handle(SIGUSR1, 0);
+    for (int i = 0; i < 20; i++) {
+        struct fibril *sender = send_later(SIGUSR1);
+        ASSERT_ERRNO(fibril_posix_wait(NULL), EINTR);
+        sent(sender);
+    }
+    ASSERT_EQ(kill(pid, SIGKILL), 0);
+    ASSERT_EQ(fibril_posix_wait(NULL), pid);
+    return 0;
+}
+
 static int storms(void *arg)
 {
     for (int i = 0; i < 200; i++) {
