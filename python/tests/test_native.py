@@ -712,9 +712,9 @@ def test_unseen_exceptions_are_reported():
 # ---- leaks -------------------------------------------------------------------------------------------
 
 
-def leaks(work, rounds=3):
-    """Bytes that Python holds more per round after some rounds to warm up."""
-    for _ in range(2):
+def leaks(work, rounds=10):
+    """Bytes that Python holds more per round after some rounds to warm up; a pool that grows once is none."""
+    for _ in range(5):
         work()
     gc.collect()
     tracemalloc.start()
