@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 
 static const struct fibril__call *const tables[] = {
     fibril__calls_thread, fibril__calls_exit,  fibril__calls_attr,    fibril__calls_key,
@@ -170,6 +171,7 @@ static int install(const struct fibril_posix_opts *opts)
     if (atomic_load(&installed)) {
         return -EALREADY;
     }
+    __libc_single_threaded = 0; /* libstdc++ drops its locks where there is one OS thread only */
     options = opts ? *opts : (struct fibril_posix_opts){0};
     fibril__thread_stack(options.stack_bytes);
     index_all();

@@ -14,7 +14,8 @@ enum { ROUNDS = 2000 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER, other_cond = PTHREAD_COND_INITIALIZER;
-static int tickets, served;
+static int tickets;
+static _Atomic int served;
 
 static void *take_ticket(void *arg)
 {
