@@ -15,6 +15,7 @@
 #include "posix/thread.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 enum { FIBRIL__WAKE_ALL = INT_MAX };
 
@@ -58,7 +59,7 @@ static ALWAYS_INLINE uint32_t fibril__address_row(const void *address)
 static ALWAYS_INLINE bool fibril__address_any(const void *address)
 {
     uint32_t row = fibril__address_row(address);
-    return __atomic_load_n(&fibril__address_waiting[row], __ATOMIC_RELAXED) != 0;
+    return atomic_load_explicit(&fibril__address_waiting[row], memory_order_relaxed) != 0;
 }
 
 /* To be called after the real release. On x86-64 a release that others may wait for is a locked

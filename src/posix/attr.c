@@ -6,6 +6,7 @@
 #include "posix/calls.h"
 #include "posix/thread.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 16 }; /* Linux: with the terminating zero */
@@ -29,7 +30,7 @@ static int fill(pthread_attr_t *attr, const struct fibril__thread *t)
         return rc;
     }
     rc = pthread_attr_setstack(attr, low, bytes);
-    bool detached = __atomic_load_n(&t->life, __ATOMIC_RELAXED) & FIBRIL__LIFE_DETACHED;
+    bool detached = atomic_load_explicit(&t->life, memory_order_relaxed) & FIBRIL__LIFE_DETACHED;
     rc = rc ? rc
             : pthread_attr_setdetachstate(attr, detached ? PTHREAD_CREATE_DETACHED
                                                          : PTHREAD_CREATE_JOINABLE);

@@ -12,11 +12,11 @@
 #include "posix/mutex.h"
 
 struct barrier {
-    _Atomic unsigned in;    /* how many have come since the last reset */
-    _Atomic unsigned round; /* how many of those belong to rounds that are over */
+    unsigned in;    /* how many have come since the last reset */
+    unsigned round; /* how many of those belong to rounds that are over */
     unsigned count;
     int shared;
-    _Atomic unsigned out; /* how many have gone; at the last possible one, all starts from 0 */
+    unsigned out; /* how many have gone; at the last possible one, all starts from 0 */
 };
 
 /* Counting starts anew before it can overflow: at a multiple of the count. */
@@ -37,7 +37,7 @@ static void end_round(struct barrier *b, unsigned end)
 }
 
 /* Waits on a loop until *word is not `value` any more. */
-static void wait_here(struct fibril__thread *t, _Atomic unsigned *word, unsigned value)
+static void wait_here(struct fibril__thread *t, unsigned *word, unsigned value)
 {
     struct fibril_waker_info info = {.name = "pthread barrier", .object = word};
     fibril__address_enter(t, word);
@@ -48,7 +48,7 @@ static void wait_here(struct fibril__thread *t, _Atomic unsigned *word, unsigned
     }
 }
 
-static void wait_change(_Atomic unsigned *word, unsigned value)
+static void wait_change(unsigned *word, unsigned value)
 {
     struct fibril__thread *t = fibril__on_loop() ? fibril__thread_self() : NULL;
     if (t) {
