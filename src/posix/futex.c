@@ -117,6 +117,9 @@ static void wake_moved(const struct futex *f, const void *other)
 
 long fibril_posix_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
+    if (number == SYS_gettid && fibril__on_loop()) {
+        return fibril__os_thread(); /* CPython asks with each thread state, that is each request */
+    }
     if (number != SYS_futex) {
         return syscall(number, a, b, c, d, e, f);
     }
