@@ -4,6 +4,7 @@
  * library but its public headers.
  */
 #include "demo.h"
+#include "doctor.h"
 #include "load.h"
 #include "say.h"
 #include "serve.h"
@@ -22,6 +23,9 @@ static const char help[] =
     "              serve a Python application (WSGI), each request in a fibril of its own\n"
     "  demo        serve the demo site and send it 10,000 concurrent requests, each of which\n"
     "              runs in a fibril of its own, on one OS thread\n"
+    "  doctor [--preload PROGRAM ARGUMENT...]\n"
+    "              what fibril has to work with here; or run a program with the POSIX layer and\n"
+    "              say at its end what was covered and what may still block\n"
     "\n"
     "  --help      this; fibril COMMAND --help tells its options\n"
     "  --version   the version of the library\n";
@@ -30,8 +34,11 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", serve_main}, {"demo", demo_main}, {"demo-load", load_main}, /* demo starts it; of no
-                                                                             use by hand */
+    {"serve", serve_main},
+    {"demo", demo_main},
+    {"doctor", doctor_main},
+    {"demo-load", load_main}, /* demo starts it; of no
+        use by hand */
 };
 
 int main(int argc, char **argv)
@@ -53,7 +60,7 @@ int main(int argc, char **argv)
         return EXIT_FINE;
     }
     if (!*name) {
-        return say_wrong(NULL, "a command is missing: serve or demo (see fibril --help)");
+        return say_wrong(NULL, "a command is missing: serve, demo or doctor (see fibril --help)");
     }
     return say_wrong(NULL, "unknown command '%s' (see fibril --help)", name);
 }

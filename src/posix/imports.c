@@ -217,7 +217,7 @@ static bool holds(const struct dl_phdr_info *i, const void *address)
 
 static bool is_skipped(const struct cover *c, const struct dl_phdr_info *i)
 {
-    static const char *const names[] = {"/libc.so",  "/ld-linux",  "/libasan.",
+    static const char *const names[] = {"/libc.so",  "/ld-linux",  "/libasan.", "/libgcc_s.",
                                         "/libtsan.", "/libubsan.", "linux-vdso"};
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         if (strstr(i->dlpi_name, names[n])) {

@@ -16,7 +16,8 @@
 typedef void *fibril__import_fn(const char *name, const char *version, bool object_has_threads);
 
 /* Rewrites the imports of all loaded objects that have not been looked at yet. Objects that hold
- * one of the n addresses in `skip` are left alone, and so are libc, the loader and sanitizers.
+ * one of the n addresses in `skip` are left alone, and so are libc, the loader, sanitizers and
+ * libgcc, whose unwinder runs inside the scheduler too, where nothing may park.
  * object_has_threads is true for the object that holds threads_of (for all if NULL). Returns 0,
  * -ENOMEM, or -errno of mprotect; what was rewritten stays. */
 int fibril__imports_cover(fibril__import_fn *choose, const void *const *skip, size_t n,

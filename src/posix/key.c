@@ -6,8 +6,9 @@
  * deleted and made again starts with NULL everywhere, and its destructor, which libc does not tell:
  * of keys made before the layer came, it is found in libc's own table (key_table.c).
  */
-#include "posix/calls.h"
 #include "posix/key.h"
+
+#include "posix/calls.h"
 
 #include "base/alloc.h"
 

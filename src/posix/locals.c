@@ -122,7 +122,7 @@ static void on_switch(struct fibril *from, struct fibril *to)
 
 /* ---- finding them ---- */
 
-static bool is_known(const char *path)
+bool fibril__locals_known(const char *path)
 {
     const char *slash = path ? strrchr(path, '/') : NULL;
     const char *name = slash ? slash + 1 : path;
@@ -163,7 +163,7 @@ struct found {
 static int collect(struct dl_phdr_info *info, size_t size, void *arg)
 {
     struct found *found = arg;
-    if (!is_known(info->dlpi_name) || size < sizeof *info) {
+    if (!fibril__locals_known(info->dlpi_name) || size < sizeof *info) {
         return 0;
     }
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {

@@ -21,6 +21,9 @@
  * process learn of new objects when they look themselves. */
 void fibril__locals_look(void);
 
+/* Whether the thread-locals of the object at that path are swapped. */
+bool fibril__locals_known(const char *path);
+
 /* The loop of the calling OS thread ends, or the layer goes. */
 void fibril__locals_leave(void);
 

@@ -7,8 +7,9 @@
  *
  * Rejected: a table of held mutexes, which would cost a look-up and memory for each lock.
  */
-#include "posix/calls.h"
 #include "posix/mutex.h"
+
+#include "posix/calls.h"
 
 enum {
     TYPE_MASK = 3, /* the bits of libc's __kind that hold PTHREAD_MUTEX_* */

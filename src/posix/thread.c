@@ -6,8 +6,9 @@
  * The record of a thread that pthread_create made lives until it has ended and is joined or
  * detached; that of any other fibril ends with the fibril.
  */
-#include "posix/calls.h"
 #include "posix/thread.h"
+
+#include "posix/calls.h"
 
 #include "base/alloc.h"
 #include "posix/address.h"

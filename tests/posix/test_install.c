@@ -330,3 +330,28 @@ IN_LOOP(objects_are_covered_while_another_thread_loads_them)
     rig_foreign_end();
     ASSERT_OK(fibril_posix_uninstall());
 }
+
+/* ---- the report ---- */
+
+IN_LOOP(the_report_names_what_cannot_be_covered)
+{
+    static char text[65536];
+    int ends[2];
+    void *handle = open_object("now");
+    ASSERT_GT(((long (*)(void))(uintptr_t)dlsym(handle, "object_raw"))(), 0);
+    install();
+    ASSERT_OK(pipe(ends));
+    ASSERT_GE(fibril_posix_report(ends[1]), 1);
+    ssize_t n = read(ends[0], text, sizeof text - 1);
+    ASSERT_GT(n, 0);
+    text[n] = 0;
+    ASSERT(strncmp(text, "covered: ", 9) == 0);
+    const char *here = strstr(text, "/object_now.so\n");
+    ASSERT(here);
+    const char *calls = strstr(here, "calls the kernel itself in 1 place");
+    const char *locals = strstr(here, " 4 bytes of thread-local variables");
+    ASSERT(calls && locals && locals - here < 250);
+    ASSERT_OK(fibril_posix_uninstall());
+    close(ends[0]);
+    close(ends[1]);
+}

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Programs that know nothing of fibril, run as they are and with the layer preloaded: they must say the same.
 
-    test_programs.py LIBFIBRIL_POSIX SERVER NO_PIE [THREADS_CC]
+    test_programs.py LIBFIBRIL_POSIX FIBRIL SERVER NO_PIE [THREADS_CC]
 
 prints TAP. What differs must be the OS threads: preloaded, there is one.
 """
@@ -109,12 +109,25 @@ def serve_alike(program, library):
     return None
 
 
+def doctor(fibril):
+    """The command says what was covered in a program, and refuses a static one."""
+    code, _, told = run(fibril, None, "doctor", "--preload", sys.executable, "-c", "import socket")
+    if code != 0 or "covered: " not in told or "may block" not in told:
+        return "doctor --preload: %d, %r" % (code, told)
+    code, here, _ = run(fibril, None, "doctor")
+    if code != 0 or "poller" not in here or "POSIX layer  /" not in here:
+        return "doctor: %d, %r" % (code, here)
+    code, _, told = run(fibril, None, "doctor", "--preload", "no-such-program")
+    return None if code == 2 and told.count("\n") == 1 else "doctor of no program: %d, %r" % (code, told)
+
+
 def main():
-    library, server, no_pie = sys.argv[1:4]
+    library, fibril, server, no_pie = sys.argv[1:5]
     tests = [("a_threaded_server_serves_%d_connections" % CLIENTS, serve_alike, server),
-             ("a_program_at_a_fixed_address_says_the_same", same_output, no_pie)]
-    if len(sys.argv) > 4:
-        tests.append(("a_program_in_cxx_says_the_same", same_output, sys.argv[4]))
+             ("a_program_at_a_fixed_address_says_the_same", same_output, no_pie),
+             ("the_doctor_looks_into_a_program", lambda path, _: doctor(path), fibril)]
+    if len(sys.argv) > 5:
+        tests.append(("a_program_in_cxx_says_the_same", same_output, sys.argv[5]))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print("1..%d" % len(tests))

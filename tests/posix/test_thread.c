@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -171,15 +172,21 @@ ON_LOOP(the_stack_is_what_getattr_says_and_as_large_as_asked)
 
 static char trace[64];
 
+static void append(const char *text)
+{
+    size_t len = strlen(trace);
+    snprintf(trace + len, sizeof trace - len, "%s", text);
+}
+
 static void note(void *arg)
 {
-    strcat(trace, arg);
+    append(arg);
 }
 
 static void note_parking(void *arg)
 {
     fibril_yield();
-    strcat(trace, arg);
+    append(arg);
 }
 
 static void (*volatile leave)(void *result) = fibril_posix_pthread_exit;

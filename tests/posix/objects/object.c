@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int object_sleep(unsigned us);
@@ -16,6 +17,8 @@ void *object_constant(void);
 void *object_asked(void);
 void *object_next(void);
 void *object_old_cond(void);
+long object_raw(void);
+int object_count(void);
 
 typedef int sleep_fn(useconds_t us);
 typedef int wait_fn(pthread_cond_t *c, pthread_mutex_t *m);
@@ -75,4 +78,29 @@ SHOWN void *object_next(void)
 SHOWN void *object_old_cond(void)
 {
     return (void *)old;
+}
+
+/* A system call without libc. */
+SHOWN long object_raw(void)
+{
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("mov %1, %%eax\n\tsyscall"
+                     : "=a"(result)
+                     : "i"(SYS_getppid)
+                     : "rcx", "r11", "memory");
+    return result;
+#else
+    register long number __asm__("x8") = SYS_getppid;
+    register long result __asm__("x0");
+    __asm__ volatile("svc #0" : "=r"(result) : "r"(number) : "memory");
+    return result;
+#endif
+}
+
+static __thread int count;
+
+SHOWN int object_count(void)
+{
+    return ++count;
 }
