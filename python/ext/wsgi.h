@@ -49,7 +49,8 @@ enum { FIBRIL__WSGI_TRASH = 32 };
 
 /* A server object of Python. */
 struct fibril__wsgi_server {
-    PyObject_HEAD PyObject *app;
+    PyObject ob_base;
+    PyObject *app;
     PyObject *environ;      /* what each request's environ is a copy of */
     PyObject *errors;       /* wsgi.errors */
     PyObject *format;       /* traceback.format_exception */
@@ -140,6 +141,7 @@ void fibril__wsgi_input_end(struct fibril__wsgi_request *r);
 
 PyObject *fibril__wsgi_responder_new(struct fibril__wsgi_request *r);
 int fibril__wsgi_responder_init(void);
+/* The request is over; drops the reference. */
 void fibril__wsgi_responder_end(PyObject *responder);
 
 /* ---- wsgi_file.c ---- */

@@ -11,7 +11,8 @@
 enum { BLOCK = 65536 };
 
 struct wrapper {
-    PyObject_HEAD PyObject *file;
+    PyObject ob_base;
+    PyObject *file;
     PyObject *read; /* its method */
     Py_ssize_t block;
 };

@@ -110,12 +110,12 @@ static void end(struct fibril__wsgi_request *r)
     if (r->input) {
         fibril__wsgi_input_end(r);
     }
+    Py_CLEAR(r->environ);
+    Py_CLEAR(r->input);
     if (r->responder) {
         fibril__wsgi_responder_end(r->responder);
+        r->responder = NULL;
     }
-    Py_CLEAR(r->environ);
-    Py_CLEAR(r->responder);
-    Py_CLEAR(r->input);
 }
 
 /* ---- failures -------------------------------------------------------------------------------- */

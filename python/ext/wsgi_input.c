@@ -12,8 +12,9 @@
 enum { LOOK_AHEAD = 8192, PIECE = 65536, BUSY_NS = 5000000 };
 
 struct input {
-    PyObject_HEAD struct fibril__wsgi_request *request; /* NULL when it is over */
-    char *ahead;                                        /* read and not taken: ahead[at .. len) */
+    PyObject ob_base;
+    struct fibril__wsgi_request *request; /* NULL when it is over */
+    char *ahead;                          /* read and not taken: ahead[at .. len) */
     size_t at, len;
     bool end;  /* of the body */
     bool busy; /* a fibril waits in here: two readers would get mixed pieces */

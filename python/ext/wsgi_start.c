@@ -7,11 +7,16 @@
 #include "wsgi.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
+#include <structmember.h>
 #include <strings.h>
 
 struct responder {
-    PyObject_HEAD struct fibril__wsgi_request *request; /* NULL when it is over */
+    PyObject ob_base;
+    vectorcallfunc call;
+    struct fibril__wsgi_request *request; /* NULL when it is over */
+    PyObject *write;                      /* what start_response returns; NULL: not made yet */
 };
 
 static PyTypeObject *responder_type;
@@ -201,15 +206,47 @@ static PyObject *write_block(PyObject *self, PyObject *block)
 static PyMethodDef write_method = {"write", write_block, METH_O,
                                    "write(data): sends a block of the body"};
 
-static PyObject *start(PyObject *self, PyObject *args, PyObject *kwargs)
+/* Positional as a rule, which needs no parsing. */
+static bool parse(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values)
 {
-    static char *names[] = {"status", "headers", "exc_info", NULL};
-    PyObject *status, *headers, *exc_info = Py_None;
+    static const char *const names[] = {"status", "headers", "exc_info"};
+    Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    for (Py_ssize_t i = 0; i < nargs && i < 3; i++) {
+        values[i] = args[i];
+    }
+    for (Py_ssize_t k = 0; k < named; k++) {
+        int i = 0;
+        while (i < 3 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, k), names[i])) {
+            i++;
+        }
+        if (i == 3 || i < nargs) {
+            PyErr_Format(PyExc_TypeError, "start_response() does not take %R here",
+                         PyTuple_GET_ITEM(kwnames, k));
+            return false;
+        }
+        values[i] = args[nargs + k];
+    }
+    if (nargs > 3 || !values[0] || !values[1]) {
+        PyErr_SetString(PyExc_TypeError, "start_response() takes status, headers[, exc_info]");
+        return false;
+    }
+    return true;
+}
+
+static PyObject *give_write(struct responder *self)
+{
+    if (!self->write) {
+        self->write = PyCFunction_New(&write_method, (PyObject *)self);
+    }
+    return Py_XNewRef(self->write);
+}
+
+static PyObject *start(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyObject *values[3] = {NULL, NULL, Py_None};
     struct fibril__wsgi_request *r = request_of(self);
-    if (!r ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:start_response", names, &status, &headers,
-                                     &exc_info) ||
-        may_start(r, exc_info) < 0) {
+    if (!r || !parse(args, PyVectorcall_NARGS(nargsf), kwnames, values) ||
+        may_start(r, values[2]) < 0) {
         return NULL;
     }
     if (fibril_http_reset(r->http) < 0) {
@@ -217,47 +254,90 @@ static PyObject *start(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     r->started = r->has_announced = false;
-    if (set_status(r, status) < 0 || add_headers(r, headers) < 0) {
+    if (set_status(r, values[0]) < 0 || add_headers(r, values[1]) < 0) {
         fibril_http_reset(r->http);
         return NULL;
     }
     r->started = true;
-    return PyCFunction_New(&write_method, self);
+    return give_write((struct responder *)self);
 }
 
 /* ---- the object ------------------------------------------------------------------------------ */
 
+/* Those that nobody has kept are used again, with the write() that belongs to them. */
+enum { SPARE_MAX = 64 };
+static struct responder *spare[SPARE_MAX];
+static unsigned spares;
+
 PyObject *fibril__wsgi_responder_new(struct fibril__wsgi_request *r)
 {
-    struct responder *self = PyObject_New(struct responder, responder_type);
+    struct responder *self;
+    if (spares > 0) {
+        self = spare[--spares];
+    } else if ((self = PyObject_GC_New(struct responder, responder_type)) != NULL) {
+        self->call = start;
+        self->write = NULL;
+        PyObject_GC_Track(self);
+    }
     if (self) {
         self->request = r;
     }
     return (PyObject *)self;
 }
 
-void fibril__wsgi_responder_end(PyObject *self)
+void fibril__wsgi_responder_end(PyObject *object)
 {
-    ((struct responder *)self)->request = NULL;
+    struct responder *self = (struct responder *)object;
+    self->request = NULL;
+    bool ours = Py_REFCNT(self) == (self->write ? 2 : 1);
+    if (ours && (!self->write || Py_REFCNT(self->write) == 1) && spares < SPARE_MAX) {
+        spare[spares++] = self;
+    } else {
+        Py_CLEAR(self->write);
+        Py_DECREF(self);
+    }
+}
+
+static int traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((struct responder *)object)->write);
+    return 0;
+}
+
+static int clear(PyObject *object)
+{
+    Py_CLEAR(((struct responder *)object)->write);
+    return 0;
 }
 
 static void dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_Free(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct responder, call), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, dealloc},
-    {Py_tp_call, start},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, members},
     {Py_tp_doc, "start_response(status, headers, exc_info=None) of one request."},
     {0, NULL},
 };
 static PyType_Spec spec = {
     .name = "fibril._fibril.StartResponse",
     .basicsize = sizeof(struct responder),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
 
