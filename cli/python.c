@@ -62,11 +62,12 @@ static void set_path(void)
     if (!slash) {
         return;
     }
-    strcpy(slash, "/../python/fibril/serve.py");
+    size_t room = sizeof(path) - (size_t)(slash - path);
+    snprintf(slash, room, "%s", "/../python/fibril/serve.py");
     if (access(path, R_OK) < 0) {
         return;
     }
-    strcpy(slash, "/../python");
+    snprintf(slash, room, "%s", "/../python");
     snprintf(with, sizeof(with), "%s%s%s", path, before ? ":" : "", before ? before : "");
     setenv("PYTHONPATH", with, 1);
 }

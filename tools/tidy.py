@@ -41,6 +41,16 @@ ERRNO_FILES = {"src/debug/debug.c": "sigaltstack",
 # A thread-local read before a switch and used after it may be another thread's.
 THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
                       "src/sched/current.h": "the one home of the current loop",
+                      "src/posix/layer.c": "what a covered call is on this OS thread, read first by each",
+                      "src/posix/layer.h": "what a covered call is on this OS thread, read first by each",
+                      "src/posix/load.c": "what is to be done under the loader's lock",
+                      "src/posix/locals.c": "other libraries' thread-locals, swapped at each switch",
+                      "src/posix/thread.c": "the identity of the loop's OS thread",
+                      "src/posix/layer.c": "what covered calls are on this OS thread",
+                      "src/posix/layer.h": "what covered calls are on this OS thread",
+                      "src/posix/load.c": "handed to a resolver that the loader calls; nothing parks",
+                      "src/posix/locals.c": "where the thread-locals of this OS thread are",
+                      "src/posix/thread.c": "the number and the main thread of this OS thread",
                       "src/posix/fork.c": "whose vfork is under way; no fibril parks in between",
                       "src/posix/signal.c": "what a handler has to tell the loop of its OS thread"}
 # Outside the house, and yet inside it.

@@ -105,10 +105,10 @@ FIBRIL_API int fibril_embed_forget(int fd);
 
 /* In the child of a fork(2) by a fibril: the calling fibril goes on alone, on a loop with a fresh
  * poller; the other fibrils, loops and the pool's threads are gone, and their exit handlers do not
- * run. Those with a handle have ended with -ECANCELED; watches are their owners' again, and stopping
- * them is harmless. A process whose main fibril has gone exits with 0 when the last fibril ends.
- * Returns 0, or -errno of opening the poller or -ENOMEM: then only exec and _exit are left. Never
- * parks. Shared objects that another OS thread was just using may stay locked. */
+ * run. Those with a handle have ended with -ECANCELED; watches are their owners' again, and
+ * stopping them is harmless. A process whose main fibril has gone exits with 0 when the last fibril
+ * ends. Returns 0, or -errno of opening the poller or -ENOMEM: then only exec and _exit are left.
+ * Never parks. Shared objects that another OS thread was just using may stay locked. */
 FIBRIL_API int fibril_embed_forked(void);
 
 /* Returns a number for the wait that f is parked in now, 0 if it is not parked; waits that begin in

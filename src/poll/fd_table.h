@@ -30,7 +30,7 @@ enum fibril__fd_flag {
     FIBRIL__FD_ENDING = 1 << 4, /* hang-up, error or urgent data was seen: short reads prove nothing
                                  */
     FIBRIL__FD_ARMED = 1 << 6,  /* uring: a lasting poll reports edges for readers */
-    FIBRIL__FD_URGENT = 1 << 7,  /* uring: maybe urgent data, at whose mark reads stop short */
+    FIBRIL__FD_URGENT = 1 << 7, /* uring: maybe urgent data, at whose mark reads stop short */
     FIBRIL__FD_DRAINED = 1 << 5, /* a receive left nothing behind, as far as we know */
 };
 
