@@ -54,7 +54,8 @@ THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
                       "src/posix/fork.c": "whose vfork is under way; no fibril parks in between",
                       "src/posix/signal.c": "what a handler has to tell the loop of its OS thread"}
 # Outside the house, and yet inside it.
-INSIDERS = {"bench/http_parse.c": "measures the parser alone, beside the parsers of others"}
+INSIDERS = {"bench/http_parse.c": "measures the parser alone, beside the parsers of others",
+            "bench/posix.c": "measures covered calls beside libc's own"}
 ALLOCATORS = ("src/base/alloc.",)
 
 THREAD_LOCAL = "_Thread" + "_local"

@@ -62,7 +62,8 @@ def observations(root):
         "fibril_a": 7, "fibril_b": 9, "fibril_c": 11, "fibril_d": 12}
     yield "a declaration without a contract is caught", [
         line.split(": ")[1].split()[0] for line in names.undocumented(root)] == ["fibril_c"]
-    yield "a library that is not there is caught", len(names.wrong_exports(root, root + "/lib.so", lambda header: True)) == 1
+    yield "a library that is not there is caught", len(
+        names.wrong_exports(root, root + "/lib.so", lambda header: True)) == 1
     write(root, "lib.c", "int fibril_a, fibril_b, fibril_c, fibril__x, fibril_new, other;\n")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", root + "/lib.so", root + "/lib.c"], check=True)
     yield "leaked, unknown and missing symbols are caught", [
