@@ -84,6 +84,22 @@ def micro(name, title, ref, peers, targets, counts=(None,), quick=(None,), copie
     return Bench(name, title, ref, programs, targets, **kw)
 
 
+# ---- posix -------------------------------------------------------------------------------------------
+
+def posix(ctx):
+    return run_for_rows([ctx.builder.own("posix"), "20" if ctx.quick else "60"])
+
+
+POSIX_CALLS = ("mutex lock and unlock", "recursive mutex lock and unlock", "cond signal", "getspecific", "self",
+               "sem post and wait")
+
+
+def posix_targets():
+    """Under 3 ns a call; most cases make two."""
+    return [Target(f"{call} without a loop", "fibril", 6 if " and " in call else 3, metric="more ns")
+            for call in POSIX_CALLS]
+
+
 # ---- echo --------------------------------------------------------------------------------------------
 
 def echo(start):
@@ -196,6 +212,8 @@ def all_benches():
               counts=(100000,), quick=(100000,), copied_counts=(100000, 1000000)),
         micro("sleepers", "processor time of one wake-up, 100,000 sleepers", "go", sched,
               [Target("100000", "fibril-own", 0.8, "go")], counts=(100000,), quick=(100000,)),
+        Bench("posix", "covered calls beside libc's own, on an OS thread without a loop and on one", "fibril",
+              {"fibril": posix}, posix_targets()),
         Bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "raw-epoll",
               echo_programs(),
               [Target(c, "fibril-" + p, limit, "raw-" + p) for c, limit in (("64", 1.05), ("1000", 1.10))

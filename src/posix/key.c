@@ -64,18 +64,6 @@ void fibril__keys_learn(void)
 
 /* ---- values ---- */
 
-/* The calling fibril's record where its values are ours: NULL for the main fibril, elsewhere, and
- * (without `make`) for a fibril that has none yet. */
-static struct fibril__thread *holder(bool make)
-{
-    if (!fibril__on_loop()) {
-        return NULL;
-    }
-    struct fibril__thread *t =
-        make ? fibril__thread_self() : fibril__thread_known(fibril_current());
-    return t && !t->main ? t : NULL;
-}
-
 static struct fibril__value *find(struct fibril__thread *t, pthread_key_t key)
 {
     for (unsigned i = 0; i < t->values_len; i++) {
@@ -103,24 +91,22 @@ static bool grow(struct fibril__thread *t)
     return true;
 }
 
-static bool is_main_or_real(void)
-{
-    if (!fibril__on_loop()) {
-        return true;
-    }
-    const struct fibril__thread *t = fibril__thread_known(fibril_current());
-    return t && t->main;
-}
-
+/* The main fibril's values are those of its OS thread. */
 void *fibril_posix_pthread_getspecific(pthread_key_t key)
 {
-    struct fibril__thread *t = holder(/* make= */ false);
+    if (!fibril__on_loop()) {
+        return pthread_getspecific(key);
+    }
+    struct fibril__thread *t = fibril__thread_known(fibril_current());
     if (!t) {
-        return is_main_or_real() ? pthread_getspecific(key) : NULL;
+        return NULL;
+    }
+    if (t->main) {
+        return pthread_getspecific(key);
     }
     const struct fibril__value *v = find(t, key);
-    return v && v->age == atomic_load_explicit(&keys[key].age, memory_order_relaxed) ? v->value
-                                                                                     : NULL;
+    bool set = v && v->age == atomic_load_explicit(&keys[key].age, memory_order_relaxed);
+    return set ? v->value : NULL;
 }
 
 static int set(struct fibril__thread *t, pthread_key_t key, void *value)
@@ -139,12 +125,15 @@ static int set(struct fibril__thread *t, pthread_key_t key, void *value)
 
 int fibril_posix_pthread_setspecific(pthread_key_t key, const void *value)
 {
-    if (is_main_or_real()) {
+    if (!fibril__on_loop()) {
         return pthread_setspecific(key, value);
     }
-    struct fibril__thread *t = holder(/* make= */ true);
+    struct fibril__thread *t = fibril__thread_self();
     if (!t) {
         return ENOMEM;
+    }
+    if (t->main) {
+        return pthread_setspecific(key, value);
     }
     if (key >= PTHREAD_KEYS_MAX || !fibril__key_may_exist(key)) {
         return EINVAL;
