@@ -172,8 +172,6 @@ static PyObject *py_metrics(PyObject *module, PyObject *unused)
 
 /* ---- doctor ---- */
 
-#pragma weak fibril_posix_report
-
 PyDoc_STRVAR(report_doc, "_report(fd, /)\n--\n\n"
                          "Writes what the POSIX layer covers in this process to descriptor fd; "
                          "returns how many\nobjects may block the process, -1 without the layer.");
@@ -186,7 +184,7 @@ static PyObject *py_report(PyObject *module, PyObject *number)
     }
     int rc = -1;
 #if FIBRIL_PY_POSIX
-    rc = fibril__py.layer && fibril_posix_report ? fibril_posix_report((int)fd) : -1;
+    rc = fibril__py.layer ? fibril_posix_report((int)fd) : -1;
 #endif
     return PyLong_FromLong(rc);
 }
