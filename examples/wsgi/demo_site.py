@@ -104,17 +104,23 @@ threading.Thread(target=pulse.run, daemon=True).start()
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
+def milliseconds(query):
+    """The number of ms=NUMBER, or None."""
+    wanted = re.fullmatch(r"ms=([0-9]{1,5})", query)
+    return int(wanted[1]) if wanted else None
+
+
 def slow(environ, start_response):
-    wanted = re.fullmatch(r"ms=([0-9]{1,5})", environ["QUERY_STRING"])
-    if not wanted:
+    ms = milliseconds(environ["QUERY_STRING"])
+    if ms is None:
         start_response("400 Bad Request", PLAIN)
         return [b"Say how long to wait: ms is a whole number of milliseconds, as in /slow?ms=1000.\n"]
     began = time.monotonic()
     pulse.enter()
-    time.sleep(int(wanted[1]) / 1000)
+    time.sleep(ms / 1000)
     start_response("200 OK", PLAIN)
     pulse.leave(began)
-    return [b"waited %d ms\n" % int(wanted[1])]
+    return [b"waited %d ms\n" % ms]
 
 
 def hello(environ, start_response):
