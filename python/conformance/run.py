@@ -57,6 +57,8 @@ def read_exceptions():
 class Process:
     """One process of the worker, watched until it ends or one of its tests takes too long."""
 
+    running = set()
+
     def __init__(self, command, env, module, ids):
         self.folder = tempfile.mkdtemp(prefix="conformance-")
         self.events = os.path.join(self.folder, "events")
@@ -71,6 +73,7 @@ class Process:
                 [*command, WORKER, "test." + module.name, self.events], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, cwd=os.path.join(self.folder, "cwd"), start_new_session=True,
                 env=dict(env, CONFORMANCE_IDS=marks, TMPDIR=os.path.join(self.folder, "cwd")))
+        Process.running.add(self.process.pid)
 
     def read(self):
         try:
@@ -115,7 +118,15 @@ class Process:
         except ProcessLookupError:
             pass
         self.process.wait()
+        Process.running.discard(self.process.pid)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def terminated(number, frame):
+    """Whoever ends this program ends what it started, which is in sessions of its own."""
+    for pid in list(Process.running):
+        os.killpg(pid, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 def outcomes(events):
@@ -269,6 +280,8 @@ def chosen(options):
 
 def main():
     options = arguments()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, terminated)
     judge = Judge(options)
     modules, absent = chosen(options)
     begun, total, everything = time.monotonic(), collections.Counter(), {}
