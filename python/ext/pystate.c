@@ -14,6 +14,7 @@
 #include "pystate.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +51,63 @@ PyThreadState *fibril__pystate_current(void)
 #else
     return _PyThreadState_UncheckedGet();
 #endif
+}
+
+/* ---- where CPython keeps it ---- */
+
+/* The calling OS thread's block of thread-locals of the object that CPython is in. */
+struct locals {
+    void **words;
+    size_t len;
+};
+
+static bool holds(const struct dl_phdr_info *info, uintptr_t address)
+{
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t low = info->dlpi_addr + p->p_vaddr;
+        if (p->p_type == PT_LOAD && address >= low && address - low < p->p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct locals *found = arg;
+    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) {
+            *found = (struct locals){info->dlpi_tls_data,
+                                     info->dlpi_phdr[i].p_memsz / sizeof *found->words};
+        }
+    }
+    return 1;
+}
+
+unsigned fibril__pystate_words(void **ret_words[static FIBRIL__PYSTATE_WORDS])
+{
+    struct locals all = {0};
+    unsigned candidates = 0, len = 0;
+    dl_iterate_phdr(find_locals, &all);
+    PyThreadState *ts = PyThreadState_Get();
+    const void *interp = PyThreadState_GetInterpreter(ts);
+    for (size_t i = 0; i < all.len && candidates < FIBRIL__PYSTATE_WORDS; i++) {
+        if (all.words[i] == ts || all.words[i] == interp) {
+            ret_words[candidates++] = &all.words[i];
+        }
+    }
+    PyEval_SaveThread();
+    for (unsigned i = 0; i < candidates; i++) {
+        if (*ret_words[i] == NULL) {
+            ret_words[len++] = ret_words[i];
+        }
+    }
+    PyEval_RestoreThread(ts);
+    return len;
 }
 
 /* ---- frames ---- */
@@ -158,8 +216,10 @@ static void arena_free(void *context, void *chunk, size_t size)
 
 void fibril__pystate_pool_chunks(void)
 {
-    PyObject_GetArenaAllocator(&arenas);
-    if (arenas.alloc != arena_alloc) {
+    PyObjectArenaAllocator now;
+    PyObject_GetArenaAllocator(&now);
+    if (now.alloc != arena_alloc) {
+        arenas = now;
         PyObjectArenaAllocator ours = {arenas.ctx, arena_alloc, arena_free};
         PyObject_SetArenaAllocator(&ours);
     }

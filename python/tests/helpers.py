@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-TIME_LIMIT = 30 * float(os.environ.get("FIBRIL_TEST_TIMEOUT_MULTIPLIER", "1"))
+TIME_LIMIT = 60 * float(os.environ.get("FIBRIL_TEST_TIMEOUT_MULTIPLIER", "1"))
 
 
 def python(*arguments, seconds=TIME_LIMIT, **options):
