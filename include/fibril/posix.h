@@ -58,6 +58,11 @@ FIBRIL_API unsigned long fibril_posix_thread_id(const struct fibril *f);
  * number of objects that may block. Never parks. */
 FIBRIL_API int fibril_posix_report(int fd);
 
+/* From now on the bytes at `live`, thread-local ones of the calling OS thread, belong to the fibril
+ * on its loop: each finds zeros there first and later what it left, until the layer goes. Returns
+ * 0; -EPERM outside loops; -ENOMEM when too many are asked for. Never parks. */
+FIBRIL_API int fibril_posix_own(void *live, size_t bytes);
+
 /* Calls fn(arg) as if the layer were not there: blocking calls block the OS thread. */
 FIBRIL_API int fibril_posix_bypass(fibril_fn *fn, void *arg);
 

@@ -20,6 +20,18 @@ enum { THREAD_STACK_BYTES = 512 << 10, SPAWN_STACK_BYTES = 256 << 10 };
 
 #if FIBRIL_PY_POSIX
 
+/* See pystate.h. */
+static int own_words(void)
+{
+    void **words[FIBRIL__PYSTATE_WORDS];
+    unsigned len = fibril__pystate_words(words);
+    int rc = 0;
+    for (unsigned i = 0; i < len && rc == 0; i++) {
+        rc = fibril_posix_own(words[i], sizeof *words[i]);
+    }
+    return rc;
+}
+
 static int install_layer(void)
 {
     void *threads_of;
@@ -29,7 +41,7 @@ static int install_layer(void)
                                            .stack_bytes = fibril__py.thread_stack_bytes};
     int rc = fibril_posix_install(&opts);
     fibril__py.layer = rc == 0 || rc == -EALREADY;
-    return fibril__py.layer ? 0 : rc;
+    return fibril__py.layer ? own_words() : rc;
 }
 
 static int uninstall_layer(void)

@@ -21,6 +21,13 @@ void fibril__pystate_swap(PyThreadState *ts);
 /* The current thread state, NULL if there is none. */
 PyThreadState *fibril__pystate_current(void);
 
+/* The thread-locals of the calling OS thread in which CPython (3.12 and later) notes that a thread
+ * state is current there. A fibril that parks with the GIL, in a C library that does not release
+ * it, leaves them set; the next one must find them empty, or 3.13 gives up. They are found by what
+ * they hold, not by name: no version exports one. With the GIL, on a loop. Returns how many. */
+enum { FIBRIL__PYSTATE_WORDS = 4 };
+unsigned fibril__pystate_words(void **ret_words[FIBRIL__PYSTATE_WORDS]);
+
 /* Gives ts, which has run nothing yet, `memory` for its first Python frames; CPython adds chunks of
  * its own when they do not fit. Returns false if ts has frames already, and on the portable path.
  */

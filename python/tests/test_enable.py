@@ -73,6 +73,29 @@ def test_thread_locals():
     assert not hasattr(local, "x")
 
 
+def test_a_call_that_blocks_with_the_gil_delays_the_others_only():
+    import ctypes
+    ticks = []
+
+    def tick():
+        for i in range(5):
+            time.sleep(0.002)
+            ticks.append(i)
+
+    def block():
+        for _ in range(5):
+            assert ctypes.PyDLL(None).usleep(5000) == 0  # PyDLL: the GIL stays held
+
+    run_all(block, [()] * 3)
+    threads = [threading.Thread(target=tick) for _ in range(20)]
+    for t in threads:
+        t.start()
+    run_all(block, [()] * 3)
+    for t in threads:
+        t.join()
+    assert len(ticks) == 100
+
+
 def test_an_rlock_belongs_to_one_thread():
     lock, inside = threading.RLock(), []
 

@@ -5,7 +5,10 @@
 
 #include "base/alloc.h"
 
+#include <fibril/posix.h>
+
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
 #include <string.h>
 
@@ -144,15 +147,34 @@ static bool is_here(const char *live)
     return false;
 }
 
-static void add(const struct dl_phdr_info *info, const ElfW(Phdr) * tls, char *live)
+static void add(struct area a)
 {
-    struct area a = {.live = live,
-                     .image = (const char *)(info->dlpi_addr + tls->p_vaddr),
-                     .image_bytes = tls->p_filesz,
-                     .bytes = tls->p_memsz,
-                     .at = here.bytes};
+    a.at = here.bytes;
     here.areas[here.len++] = a;
     here.bytes += (a.bytes + 15) & ~(size_t)15;
+}
+
+static void add_object(const struct dl_phdr_info *info, const ElfW(Phdr) * tls, char *live)
+{
+    add((struct area){.live = live,
+                      .image = (const char *)(info->dlpi_addr + tls->p_vaddr),
+                      .image_bytes = tls->p_filesz,
+                      .bytes = tls->p_memsz});
+}
+
+int fibril_posix_own(void *live, size_t bytes)
+{
+    if (!fibril_current()) {
+        return -EPERM;
+    }
+    if (!is_here(live)) {
+        if (here.len == AREAS) {
+            return -ENOMEM;
+        }
+        add((struct area){.live = live, .image = "", .bytes = bytes});
+        fibril_embed_on_switch(on_switch);
+    }
+    return 0;
 }
 
 struct found {
@@ -204,7 +226,7 @@ void fibril__locals_look(void)
     for (int i = 0; i < AREAS && all[i].tls && here.len < AREAS; i++) {
         char *live = block_of(&all[i].info);
         if (live && !is_here(live)) {
-            add(&all[i].info, all[i].tls, live);
+            add_object(&all[i].info, all[i].tls, live);
         }
     }
     if (here.len > 0 && fibril_current()) {

@@ -89,3 +89,32 @@ ON_LOOP(fibrils_without_a_thread_have_their_own_as_well)
     }
     ASSERT(get()->caught == NULL);
 }
+
+static __thread void *word;
+
+static void *keep_in_word(void *mine)
+{
+    ASSERT(word == NULL);
+    word = mine;
+    for (int i = 0; i < 3; i++) {
+        sched_yield();
+        ASSERT(word == mine);
+    }
+    return NULL;
+}
+
+ON_LOOP(a_word_that_a_runtime_names_belongs_to_the_fibril)
+{
+    int own;
+    ASSERT_OK(fibril_posix_own(&word, sizeof word));
+    word = &own;
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        threads[i] = rig_go(keep_in_word, &threads[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        rig_end(threads[i]);
+    }
+    ASSERT(word == &own);
+    word = NULL;
+}
