@@ -754,7 +754,8 @@ def lifecycle():
 
 
 def test_nothing_leaks():
-    assert leaks(lifecycle) < 500
+    # What leaks does so each time; tables that grow once (3.13's) do not.
+    assert min(leaks(lifecycle), leaks(lifecycle)) < 500
 
 
 def test_references_of_arguments_and_results():
