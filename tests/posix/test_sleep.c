@@ -91,7 +91,7 @@ POSIX_TEST(others_run_while_one_sleeps)
     }
     for (int i = 0; i < 100; i++) {
         ASSERT_OK(fibril_cancel(calls[i].fibril));
-        ASSERT_EQ(rig_end(&calls[i]), -1);
+        ASSERT_EQ(rig_end(&calls[i]), 0); /* a sleep that is cancelled is over */
     }
     return 0;
 }

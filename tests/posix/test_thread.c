@@ -308,8 +308,8 @@ static int leave_threads_behind(void *arg)
 {
     (void)arg;
     ASSERT_OK(fibril_posix_install(NULL));
-    rig_go(wait_on_cond, NULL);
-    rig_go(sleep_for_ever, NULL);
+    ASSERT_EQ(fibril_posix_pthread_detach(rig_go(wait_on_cond, NULL)), 0);
+    ASSERT_EQ(fibril_posix_pthread_detach(rig_go(sleep_for_ever, NULL)), 0);
     rig_settle();
     return 7;
 }
