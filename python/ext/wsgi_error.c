@@ -36,11 +36,9 @@ static void write_text(struct fibril__wsgi_request *r, PyObject *text)
 }
 
 /* The traceback as one string; NULL with an exception. */
-static PyObject *trace_of(struct fibril__wsgi_request *r, PyObject *type, PyObject *value,
-                          PyObject *trace)
+static PyObject *trace_of(struct fibril__wsgi_request *r, PyObject *exception)
 {
-    PyObject *lines = PyObject_CallFunctionObjArgs(r->server->format, type, value ? value : Py_None,
-                                                   trace ? trace : Py_None, NULL);
+    PyObject *lines = PyObject_CallOneArg(r->server->format, exception);
     PyObject *nothing = PyUnicode_FromString("");
     PyObject *text = lines && nothing ? PyUnicode_Join(nothing, lines) : NULL;
     Py_XDECREF(lines);
@@ -50,19 +48,12 @@ static PyObject *trace_of(struct fibril__wsgi_request *r, PyObject *type, PyObje
 
 void fibril__wsgi_log_exception(struct fibril__wsgi_request *r)
 {
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    if (trace) {
-        PyException_SetTraceback(value, trace);
-    }
-    PyObject *line = request_line(r), *text = line ? trace_of(r, type, value, trace) : NULL;
+    PyObject *exception = fibril__py_take_exception();
+    PyObject *line = request_line(r), *text = line ? trace_of(r, exception) : NULL;
     write_text(r, text ? PyUnicode_FromFormat("fibril: error in %U\n%U", line, text) : NULL);
     Py_XDECREF(line);
     Py_XDECREF(text);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(trace);
+    Py_XDECREF(exception);
 }
 
 void fibril__wsgi_log_line(struct fibril__wsgi_request *r, const char *what)

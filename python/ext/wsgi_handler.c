@@ -70,17 +70,17 @@ static int close_result(PyObject *result)
 /* close() is called whatever happened before, and its own error does not hide that. */
 static int call_close(struct fibril__wsgi_request *r, PyObject *result, int rc)
 {
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
+    PyObject *before = rc < 0 ? fibril__py_take_exception() : NULL;
     if (close_result(result) < 0) {
         fibril__wsgi_log_exception(r);
-        rc = rc < 0 || r->committed || r->tail ? rc : -1;
-        if (rc < 0 && !type) {
+        if (rc == 0 && !r->committed && !r->tail) {
             PyErr_SetString(PyExc_RuntimeError, "close() of the response failed");
+            rc = -1;
         }
     }
-    if (type) {
-        PyErr_Restore(type, value, trace);
+    if (before) {
+        PyErr_SetObject((PyObject *)Py_TYPE(before), before);
+        Py_DECREF(before);
     }
     return rc;
 }
@@ -137,6 +137,18 @@ static int judge_failure(struct fibril__wsgi_request *r)
     return r->committed ? -ECANCELED : 1;
 }
 
+/* A sleep that was cut off looks as if it were over: what the application made of that is not sent.
+ * Returns what the handler is to return. */
+static int judge_success(struct fibril__wsgi_request *r)
+{
+    if (!fibril_cancelled()) {
+        return 0;
+    }
+    Py_CLEAR(r->tail);
+    fibril__wsgi_log_line(r, "time is up");
+    return -ECANCELED;
+}
+
 static int answer_failure(struct fibril_http_req *http)
 {
     static const char text[] = "500 Internal Server Error\n";
@@ -154,7 +166,7 @@ static int serve(struct fibril__wsgi_request *r)
     empty_trash(r->server);
     int rc = begin(r);
     rc = rc < 0 ? rc : call_application(r);
-    rc = rc < 0 ? judge_failure(r) : 0;
+    rc = rc < 0 ? judge_failure(r) : judge_success(r);
     end(r);
     if (rc == 0 && r->tail && !goes_later(r)) {
         fibril__py_leave(&r->py);

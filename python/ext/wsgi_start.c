@@ -178,8 +178,12 @@ static int may_start(struct fibril__wsgi_request *r, PyObject *exc_info)
     }
     if (r->committed) {
         PyObject *value = PyTuple_GET_ITEM(exc_info, 1), *trace = PyTuple_GET_ITEM(exc_info, 2);
-        PyErr_Restore(Py_NewRef(PyTuple_GET_ITEM(exc_info, 0)), Py_NewRef(value),
-                      trace == Py_None ? NULL : Py_NewRef(trace));
+        if (!PyExceptionInstance_Check(value) ||
+            (trace != Py_None && PyException_SetTraceback(value, trace) < 0)) {
+            PyErr_SetString(PyExc_TypeError, "exc_info must be what sys.exc_info() returns");
+            return -1;
+        }
+        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
         return -1;
     }
     return 0;
