@@ -131,7 +131,8 @@ class Threads:
             here.acquire()
 
     def sleepers(self, seconds):
-        threads = [self.t.Thread(target=time.sleep, args=(s,)) for s in seconds]
+        # As daemons: of all others CPython 3.11 goes through a set at each start, which is its time and not ours.
+        threads = [self.t.Thread(target=time.sleep, args=(s,), daemon=True) for s in seconds]
         for t in threads:
             t.start()
         for t in threads:
@@ -168,12 +169,12 @@ class Fibril:
 
         def echo():
             for _ in range(n):
-                back.send(there.receive())
+                back.send(there.recv())
 
         h = self.f.spawn(echo)
         for i in range(n):
             there.send(i)
-            back.receive()
+            back.recv()
         h.join()
 
     def park(self, n):
@@ -184,7 +185,7 @@ class Fibril:
 
         def b():
             parked.append(None)
-            gate.receive()
+            gate.recv()
 
         for _ in range(n):
             self.f.spawn(a)
