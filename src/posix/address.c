@@ -132,7 +132,8 @@ bool fibril__address_give_slow(const void *address,
     struct fibril__link *l;
     lock(r);
     for (l = r->first; l && of(l)->address != address; l = l->next) {}
-    if (l) {
+    bool here = l && fibril_loop_of(of(l)->fibril) == fibril_loop_current();
+    if (here) {
         struct fibril__thread *t = of(l);
         unlink(r, t);
         t->given = true;
@@ -140,7 +141,7 @@ bool fibril__address_give_slow(const void *address,
         fibril_waker_wake(t->waker);
     }
     unlock(r);
-    return l != NULL;
+    return here;
 }
 
 void fibril__address_forked(void)

@@ -35,10 +35,12 @@ int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_inf
 int fibril__address_wake_slow(const void *address, int n);
 
 /*
- * Gives what the caller has to the one that waits longest on the address: give(to, address) is
- * called while it is certain that `to` gets it, which then finds to->given set. Returns false if
- * nobody waits. Without this whoever releases a lock and takes it again at once would shut all
- * others out for ever, since none of them runs in between. Any OS thread. Never parks.
+ * Gives what the caller has to the one that waits longest on the address, if that is a fibril of
+ * the calling loop: give(to, address) is called while it is certain that `to` gets it, which then
+ * finds to->given set. Returns false if it gave nothing. Without this whoever releases a lock and
+ * takes it again at once would shut the others of its loop out for ever, since none of them runs in
+ * between. Between loops that is not so, and to hand over there would make each release wait for
+ * the other OS thread to be scheduled. Never parks.
  */
 bool fibril__address_give_slow(const void *address,
                                void (*give)(struct fibril__thread *to, const void *address));

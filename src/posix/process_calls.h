@@ -34,6 +34,8 @@ COVERS_PROCESS(pclose);
 
 /* signal.c, sigwait.c */
 COVERS_PROCESS(sigaction);
+COVERS_PROCESS(pthread_sigmask);
+COVERS_PROCESS(sigprocmask);
 COVERS_PROCESS(signal);
 COVERS_PROCESS(raise);
 COVERS_PROCESS(pthread_kill);

@@ -147,6 +147,8 @@ int fibril_posix_sigsuspend(const sigset_t *mask)
 
 const struct fibril__call fibril__calls_signal[] = {
     FIBRIL__CALL(sigaction),
+    FIBRIL__CALL(pthread_sigmask),
+    FIBRIL__CALL(sigprocmask),
     {"__sigaction", (void (*)(void))fibril_posix_sigaction, false, NULL},
     FIBRIL__CALL(signal),
     {"bsd_signal", (void (*)(void))fibril_posix_signal, false, NULL},

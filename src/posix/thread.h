@@ -41,6 +41,8 @@ struct fibril__thread {
     void *arg, *result;
     _Atomic int life; /* FIBRIL__LIFE_*; joiners wait on it; whoever sets the second one frees */
     bool main;
+    bool masks;      /* it has changed its signal mask, which is kept here: */
+    uint64_t mask;   /* see sigmask.c */
     bool locals_out; /* its thread-locals are in the copy, see locals.h */
     size_t locals_bytes;
     char *locals;

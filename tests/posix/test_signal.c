@@ -476,3 +476,35 @@ TEST(without_a_loop_all_is_real)
     ASSERT_EQ(fibril_posix_sigwait(&set, &signo), 0);
     ASSERT_EQ(signo, SIGUSR2);
 }
+
+/* ---- masks ---- */
+
+static int block_usr1(void *arg)
+{
+    (void)arg;
+    sigset_t set, old;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    ASSERT_EQ(fibril_posix_pthread_sigmask(SIG_BLOCK, &set, &old), 0);
+    ASSERT(!sigismember(&old, SIGUSR1));
+    ASSERT_EQ(fibril_posix_sigprocmask(SIG_BLOCK, NULL, &old), 0);
+    ASSERT_EQ(sigismember(&old, SIGUSR1), 1);
+    ASSERT_EQ(fibril_posix_pthread_sigmask(77, &set, NULL), EINVAL);
+    ASSERT_EQ(fibril_posix_sigprocmask(SIG_UNBLOCK, &set, &old), 0);
+    ASSERT_EQ(fibril_posix_sigprocmask(SIG_BLOCK, NULL, &old), 0);
+    ASSERT(!sigismember(&old, SIGUSR1));
+    ASSERT_EQ(fibril_posix_pthread_sigmask(SIG_SETMASK, &set, NULL), 0);
+    return 0;
+}
+
+PROCESS_TEST(a_fibril_that_blocks_signals_blocks_them_for_itself)
+{
+    (void)arg;
+    struct fibril *f;
+    ASSERT_OK(fibril_spawn(block_usr1, NULL, NULL, &f));
+    ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
+    sigset_t real;
+    ASSERT_EQ(pthread_sigmask(SIG_BLOCK, NULL, &real), 0);
+    ASSERT(!sigismember(&real, SIGUSR1));
+    return 0;
+}
