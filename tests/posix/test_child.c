@@ -37,7 +37,7 @@ PROCESS_TEST(wait_takes_any_child)
     (void)arg;
     struct process_clock clock;
     int status = 0;
-    pid_t a = process_child(10), b = process_child(60000);
+    pid_t a = process_child(200), b = process_child(60000);
     process_clock_start(&clock);
     ASSERT_EQ(fibril_posix_wait(&status), a);
     expect_well(status);
@@ -72,12 +72,12 @@ PROCESS_TEST(wait4_and_wait3_tell_the_usage)
     struct rusage usage;
     int status;
     memset(&usage, 0xff, sizeof usage);
-    pid_t pid = process_child(10);
+    pid_t pid = process_child(200);
     ASSERT_EQ(fibril_posix_wait4(pid, &status, 0, &usage), pid);
     ASSERT_GE(usage.ru_maxrss, 1);
     ASSERT_GE(usage.ru_utime.tv_sec, 0);
     memset(&usage, 0xff, sizeof usage);
-    pid = process_child(10);
+    pid = process_child(200);
     ASSERT_EQ(fibril_posix_wait3(&status, 0, &usage), pid);
     ASSERT_GE(usage.ru_maxrss, 1);
     return 0;
@@ -87,19 +87,19 @@ PROCESS_TEST(waitid_by_pid_pidfd_and_any)
 {
     (void)arg;
     siginfo_t info;
-    pid_t pid = process_child(10);
+    pid_t pid = process_child(200);
     ASSERT_EQ(fibril_posix_waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
     ASSERT_EQ(info.si_pid, pid);
     ASSERT_EQ(info.si_code, CLD_EXITED);
     ASSERT_EQ(info.si_status, PROCESS_WELL);
     ASSERT_EQ(fibril_posix_waitid(P_PID, (id_t)pid, NULL, WEXITED), 0);
-    pid = process_child(10);
+    pid = process_child(200);
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     ASSERT_OK(pidfd);
     ASSERT_EQ(fibril_posix_waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
     ASSERT_EQ(info.si_pid, pid);
     ASSERT_OK(fibril_close(pidfd));
-    pid = process_child(10);
+    pid = process_child(200);
     ASSERT_EQ(fibril_posix_waitid(P_ALL, 0, &info, WEXITED), 0);
     ASSERT_EQ(info.si_pid, pid);
     return 0;
@@ -210,9 +210,9 @@ PROCESS_TEST(ignored_children_end_with_ECHILD)
 {
     (void)arg;
     ASSERT_NE(fibril_posix_signal(SIGCHLD, SIG_IGN), SIG_ERR);
-    pid_t pid = process_child(10);
+    pid_t pid = process_child(200);
     ASSERT_ERRNO(fibril_posix_waitpid(pid, NULL, 0), ECHILD);
-    pid = process_child(10);
+    pid = process_child(200);
     ASSERT_ERRNO(fibril_posix_wait(NULL), ECHILD);
     return 0;
 }
