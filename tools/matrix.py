@@ -13,6 +13,7 @@ import argparse
 import glob
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -173,6 +174,9 @@ def main():
                  f"{', '.join(row.name for row in all_rows)})")
     os.makedirs(LOGS, exist_ok=True)
     os.makedirs(os.path.join(ROOT, "build", "matrix"), exist_ok=True)
+    # A shell starts what it puts in the background with these ignored, and tests send them to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     total = [0, 0, 0]
     for row in all_rows:
         if options.names and row.name not in options.names:
