@@ -22,7 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build", "logs")
 ROOTS = os.environ.get("FIBRIL_ROOTS") or os.path.join(ROOT, "build", "roots")
 MIRROR = "http://deb.debian.org/debian"
-PACKAGES = "python3-dev gcc libc6-dev meson ninja-build pkg-config python3-pytest libpython{0}-testsuite"
+PACKAGES = "python3-dev gcc libc6-dev meson ninja-build pkg-config python3-pytest procps libpython{0}-testsuite"
 # Of Debian's own pytest, for interpreters that have none.
 PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "attr", "attrs", "exceptiongroup", "tomli")
 CONFORMANCE = ("test_thread", "test_threading_local", "test_queue", "test_context", "test_select", "test_selectors")
