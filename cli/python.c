@@ -96,5 +96,6 @@ int python_serve(int argc, char **argv)
     memcpy(words + 3, argv, (size_t)argc * sizeof(*words)); /* argv[0] is "serve" */
     set_path();
     execvp(python, words);
+    free(words);
     return say_wrong("serve", "cannot run %s: %s", python, strerror(errno));
 }

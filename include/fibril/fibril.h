@@ -360,7 +360,7 @@ enum fibril_case_op {
     FIBRIL_CASE_FD,   /* fd, events (POLLIN, POLLOUT); ret_events out */
 };
 
-struct fibril_case {
+struct fibril_case { /* in the order of use: NOLINT(clang-analyzer-optin.performance.Padding) */
     enum fibril_case_op op;
     struct fibril_chan *chan; /* NULL: this case never fires */
     void *elem;               /* what to send, or where to receive */

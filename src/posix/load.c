@@ -57,7 +57,7 @@ void fibril__loader_run(void (*fn)(void *arg), void *arg)
     errand.fn = fn;
     errand.arg = arg;
     if (object) {
-        dlsym(object, "fibril__loader_locked");
+        (void)dlsym(object, "fibril__loader_locked");
         dlclose(object);
     }
     if (errand.fn) {

@@ -83,7 +83,7 @@ int fibril_posix_system(const char *command)
         return system(command);
     }
     int saved = errno, status = W_EXITCODE(127, 0);
-    pid_t pid;
+    pid_t pid = -1;
     ignore_keys();
     int rc = start(command, &pid);
     if (rc == 0) {

@@ -152,7 +152,7 @@ void fibril__loops_forked(struct fibril_loop *loop);
 
 /* What the main fibril of a loop does, in the child of a fork by another one: waits until the
  * others have ended, and ends the process. */
-int fibril__loop_outlive(void *loop);
+int fibril__loop_outlive(void *of);
 
 /* Loop number i of the process or NULL; stable while that loop lives. At most FIBRIL__LOOPS_MAX. */
 enum { FIBRIL__LOOPS_MAX = 256 };

@@ -398,9 +398,9 @@ void fibril__loops_forked(struct fibril_loop *loop)
     atomic_store(&loop_count, 1);
 }
 
-int fibril__loop_outlive(void *arg)
+int fibril__loop_outlive(void *of)
 {
-    struct fibril_loop *loop = arg;
+    struct fibril_loop *loop = of;
     fibril_shield_begin();
     if (drain(loop, &loop->alive) == -EDEADLK) {
         cancel_those_left(loop, /* all= */ true);
