@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { THREAD_STACK_BYTES = 512 << 10, SPAWN_STACK_BYTES = 256 << 10 };
+enum { THREAD_STACK_BYTES = 1 << 20, SPAWN_STACK_BYTES = 256 << 10 };
 
 /* ---- the layer ---- */
 

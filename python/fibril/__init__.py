@@ -30,7 +30,7 @@ def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadl
     Then another fibril may run between any two bytecodes, as with OS threads.
     poller: "uring", "epoll" or "auto"; None is $FIBRIL_POLLER, else "auto".
     stack_bytes, thread_stack_bytes: address space for each stack of ``spawn`` (0: 256 KiB) and of ``threading``
-    (0: 512 KiB); only touched pages cost memory.
+    (0: 1 MiB); only touched pages cost memory.
 
     deadlocks: when no fibril can ever run again, report who waits for whom on standard error and raise Deadlock in
     the main fibril instead of hanging. For programs in which no other OS thread and no signal may come to help.

@@ -22,7 +22,7 @@ usage: python3 -m fibril [OPTION ...] SCRIPT [ARGUMENT ...]
 Runs a Python program whose threads are fibrils: they cost no OS thread, and blocking calls park them.
 
   --poller NAME     uring, epoll or auto (default: $FIBRIL_POLLER, else auto)
-  --stack SIZE      address space for the stack of each thread: bytes, or with K or M (default 512K);
+  --stack SIZE      address space for the stack of each thread: bytes, or with K or M (default 1M);
                     only touched pages cost memory
   --preempt MS      let others run when a thread computes longer than MS milliseconds (default: never)
   --dump-on-exit    write every fibril that is left and its stacks to standard error at exit
