@@ -75,9 +75,10 @@ def failing_programs(root, cc, build, scratch):
         source = os.path.join(scratch, "program.c")
         with open(source, "w", encoding="utf-8") as out:
             out.write(text)
+        layer = [os.path.join(build, "src/libfibril-posix.a")] if "<fibril/posix.h>" in text else []
         done = subprocess.run([*cc.split(), "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror",
                                f"-I{root}/include", source, "-o",
-                               os.path.join(scratch, "program"), os.path.join(build, "src/libfibril.a"),
+                               os.path.join(scratch, "program"), *layer, os.path.join(build, "src/libfibril.a"),
                                *libraries_of(build)], capture_output=True, text=True, check=False)
         if done.returncode:
             wrong += [f"{where}: {line}" for line in done.stderr.splitlines()[:6]]
