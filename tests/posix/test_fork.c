@@ -224,7 +224,7 @@ static int fork_under_install(void)
         ASSERT_EQ(fibril_current(), fibril__thread_main());
         ASSERT_OK(fibril_join(sleeper, FIBRIL_FOREVER, &result));
         process_clock_start(&clock);
-        ASSERT_OK(fibril_sleep(2000000));
+        ASSERT_OK(fibril_sleep(50000000));
         ASSERT_GT(process_clock_stop(&clock), 0);
         _exit(PROCESS_WELL);
     }

@@ -88,8 +88,10 @@ ON_LOOP(the_main_fibril_and_others_shut_each_other_out)
     for (int kind = 0; kind < KINDS; kind++) {
         pthread_mutex_t *m = make((enum kind)kind);
         pthread_t thread = rig_go(hold_in_thread, m);
+#if !FIBRIL_HARD /* which turns the queue: it may not have begun */
         fibril_yield();
         ASSERT_EQ(try(m), EBUSY);
+#endif
         ASSERT_EQ(lock(m), 0); /* waits until it is over */
         ASSERT_EQ(unlock(m), 0);
         rig_end(thread);

@@ -136,7 +136,9 @@ POSIX_TEST(a_yield_lets_the_others_run)
     struct fibril *f = io_start(count_yields, NULL);
     for (int i = 1; i <= 10; i++) {
         ASSERT_KEEPS_ERRNO(fibril_posix_sched_yield(), 0);
+#if !FIBRIL_HARD /* which turns the queue */
         ASSERT_EQ(yields_of_other, i);
+#endif
     }
     ASSERT_EQ(io_end(f), 0);
     ASSERT_EQ(fibril_posix_sched_yield(), 0);
