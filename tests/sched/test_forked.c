@@ -8,6 +8,8 @@
 
 #include "test.h"
 
+#include "base/compiler.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
