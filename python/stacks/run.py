@@ -6,6 +6,7 @@
 """
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def main():
+    # Whoever started us in the background may have had these ignored, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--path", required=True)
     p.add_argument("--python", default="/usr/bin/python3")

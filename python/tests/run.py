@@ -9,6 +9,7 @@ DIR holds the package: build/NAME/python.
 
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -37,6 +38,9 @@ class Counter:
 
 
 def main():
+    # Whoever started us in the background may have had these ignored, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     p = argparse.ArgumentParser()
     p.add_argument("--path", required=True)
     p.add_argument("--label", default="python")
