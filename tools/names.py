@@ -35,13 +35,17 @@ def exported_by(library):
     return {words[2].split("@")[0] for words in symbols if len(words) == 3 and words[1] != "A"}
 
 
+# Exported though nobody is to call it.
+INTERNAL = {"fibril__loader_locked": "dlsym finds it, and so runs its resolver under the loader's lock"}
+
+
 def wrong_exports(root, library, headers):
     """headers: a predicate that says of which of the public headers the library is."""
     if not os.path.exists(library):
         return [f"{os.path.relpath(library, root)} is not built"]
     declared = {name for header in public_headers(root) if headers(os.path.basename(header))
                 for name, _ in declared_in(header)}
-    exported = exported_by(library)
+    exported = exported_by(library) - set(INTERNAL)
     wrong = [f"{name} is exported and not a public name" for name in sorted(exported)
              if not name.startswith("fibril_") or name.startswith("fibril__")]
     wrong += [f"{name} is exported and in no public header" for name in sorted(exported - declared)]

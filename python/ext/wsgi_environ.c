@@ -132,9 +132,9 @@ PyObject *fibril__wsgi_environ_template(PyObject *script_name, PyObject *errors,
 /* ---- values ---------------------------------------------------------------------------------- */
 
 /* Takes the reference to value, which may be NULL. */
-static int put(PyObject *environ, PyObject *key, PyObject *value)
+static int put(PyObject *env, PyObject *key, PyObject *value)
 {
-    int rc = value ? PyDict_SetItem(environ, key, value) : -1;
+    int rc = value ? PyDict_SetItem(env, key, value) : -1;
     Py_XDECREF(value);
     return rc;
 }
@@ -208,19 +208,19 @@ static size_t script_length(const struct fibril__wsgi_request *r, const char *pa
     return inside ? n : 0;
 }
 
-static int put_target(struct fibril__wsgi_request *r, PyObject *environ)
+static int put_target(struct fibril__wsgi_request *r, PyObject *env)
 {
     const char *target = fibril_http_target(r->http), *query = fibril_http_query(r->http);
     const char *path = path_of(target);
     size_t target_len = strlen(target), path_len = strcspn(path, "?");
     PyObject *uri = latin1(target, target_len);
-    int rc = uri ? PyDict_SetItem(environ, keys[REQUEST_URI], uri) : -1;
-    rc |= put(environ, keys[RAW_URI], uri);
+    int rc = uri ? PyDict_SetItem(env, keys[REQUEST_URI], uri) : -1;
+    rc |= put(env, keys[RAW_URI], uri);
     PyObject *info = path_len ? path_info(path, path_len, script_length(r, path, path_len))
                               : PyUnicode_FromString("/");
-    rc |= put(environ, keys[PATH_INFO], info);
+    rc |= put(env, keys[PATH_INFO], info);
     if (query && *query) {
-        rc |= put(environ, keys[QUERY_STRING], latin1(query, strlen(query)));
+        rc |= put(env, keys[QUERY_STRING], latin1(query, strlen(query)));
     }
     return rc;
 }
@@ -249,9 +249,9 @@ static PyObject *value_of(struct fibril__wsgi_name *name, const char *text)
 }
 
 /* A header that came several times is one value with commas. */
-static PyObject *joined(PyObject *environ, const struct fibril__wsgi_name *name, PyObject *value)
+static PyObject *joined(PyObject *env, const struct fibril__wsgi_name *name, PyObject *value)
 {
-    PyObject *before = PyDict_GetItemWithError(environ, name->key);
+    PyObject *before = PyDict_GetItemWithError(env, name->key);
     if (!before || !value) {
         return value;
     }
@@ -261,8 +261,8 @@ static PyObject *joined(PyObject *environ, const struct fibril__wsgi_name *name,
     return both;
 }
 
-static int put_header(struct fibril__wsgi_request *r, PyObject *environ,
-                      struct fibril__wsgi_name *name, const char *text, struct forwarded *said)
+static int put_header(struct fibril__wsgi_request *r, PyObject *env, struct fibril__wsgi_name *name,
+                      const char *text, struct forwarded *said)
 {
     switch (name->kind) {
     case FIBRIL__WSGI_DROPPED: return 0;
@@ -272,13 +272,13 @@ static int put_header(struct fibril__wsgi_request *r, PyObject *environ,
     }
     PyObject *value = value_of(name, text);
     if (name->stamp == stamp) {
-        value = joined(environ, name, value);
+        value = joined(env, name, value);
     }
     name->stamp = stamp;
-    return put(environ, name->key, value);
+    return put(env, name->key, value);
 }
 
-static int put_headers(struct fibril__wsgi_request *r, PyObject *environ, struct forwarded *said)
+static int put_headers(struct fibril__wsgi_request *r, PyObject *env, struct forwarded *said)
 {
     const char *raw, *text;
     stamp++;
@@ -289,29 +289,29 @@ static int put_headers(struct fibril__wsgi_request *r, PyObject *environ, struct
             return -1;
         }
         name->stamp =
-            own && PyDict_Contains(environ, own->key ? own->key : empty) == 1 ? stamp : name->stamp;
-        int rc = put_header(r, environ, name, text, said);
+            own && PyDict_Contains(env, own->key ? own->key : empty) == 1 ? stamp : name->stamp;
+        int rc = put_header(r, env, name, text, said);
         fibril__wsgi_name_free(own);
         if (rc < 0) {
             return -1;
         }
     }
     if (!*fibril_http_host(r->http)) {
-        return PyDict_DelItem(environ, keys[HTTP_HOST]);
+        return PyDict_DelItem(env, keys[HTTP_HOST]);
     }
     return 0;
 }
 
 /* ---- the peer -------------------------------------------------------------------------------- */
 
-static int put_scheme(PyObject *environ, const char *proto)
+static int put_scheme(PyObject *env, const char *proto)
 {
     bool secure = strcasecmp(proto, "https") == 0;
     if (!secure && strcasecmp(proto, "http") != 0) {
         return 0;
     }
-    int rc = PyDict_SetItem(environ, keys[WSGI_URL_SCHEME], secure ? https : http);
-    return rc || !secure ? rc : PyDict_SetItem(environ, keys[HTTPS], on);
+    int rc = PyDict_SetItem(env, keys[WSGI_URL_SCHEME], secure ? https : http);
+    return rc || !secure ? rc : PyDict_SetItem(env, keys[HTTPS], on);
 }
 
 /* Most requests come from one address: a proxy's, or the same client's as before. */
@@ -328,7 +328,7 @@ static PyObject *address_of(struct fibril__wsgi_server *server, const char *text
     return address;
 }
 
-static int put_peer(struct fibril__wsgi_request *r, PyObject *environ, const struct forwarded *said)
+static int put_peer(struct fibril__wsgi_request *r, PyObject *env, const struct forwarded *said)
 {
     struct fibril__wsgi_server *server = r->server;
     char text[PEER_TEXT], client[PEER_TEXT];
@@ -343,27 +343,27 @@ static int put_peer(struct fibril__wsgi_request *r, PyObject *environ, const str
         address = client;
         port = "";
     }
-    int rc = put(environ, keys[REMOTE_ADDR], address_of(server, address));
-    rc |= put(environ, keys[REMOTE_PORT], latin1(port, strlen(port)));
-    return believed && said->proto ? rc | put_scheme(environ, said->proto) : rc;
+    int rc = put(env, keys[REMOTE_ADDR], address_of(server, address));
+    rc |= put(env, keys[REMOTE_PORT], latin1(port, strlen(port)));
+    return believed && said->proto ? rc | put_scheme(env, said->proto) : rc;
 }
 
 PyObject *fibril__wsgi_environ_new(struct fibril__wsgi_request *r)
 {
     struct forwarded said = {NULL, NULL};
-    PyObject *environ = PyDict_Copy(r->server->environ);
-    if (!environ) {
+    PyObject *env = PyDict_Copy(r->server->environ);
+    if (!env) {
         return NULL;
     }
-    int rc = put(environ, keys[REQUEST_METHOD], method_of(fibril_http_method(r->http)));
-    rc |= PyDict_SetItem(environ, keys[SERVER_PROTOCOL],
+    int rc = put(env, keys[REQUEST_METHOD], method_of(fibril_http_method(r->http)));
+    rc |= PyDict_SetItem(env, keys[SERVER_PROTOCOL],
                          protocols[fibril_http_version_minor(r->http) > 0]);
-    rc |= PyDict_SetItem(environ, keys[WSGI_INPUT], r->input);
-    rc = rc ? rc : put_target(r, environ);
-    rc = rc ? rc : put_headers(r, environ, &said);
-    rc = rc ? rc : put_peer(r, environ, &said);
+    rc |= PyDict_SetItem(env, keys[WSGI_INPUT], r->input);
+    rc = rc ? rc : put_target(r, env);
+    rc = rc ? rc : put_headers(r, env, &said);
+    rc = rc ? rc : put_peer(r, env, &said);
     if (rc != 0) {
-        Py_CLEAR(environ);
+        Py_CLEAR(env);
     }
-    return environ;
+    return env;
 }
