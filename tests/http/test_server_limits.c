@@ -503,6 +503,8 @@ static int crowd_socket(int i)
     return fd;
 }
 
+enum { CROWD_READY = 3 }; /* where a crowd says that it is complete */
+
 /* In a process of its own: opens n connections, each with half a head, and keeps them. */
 static _Noreturn void crowd(const struct fibril_addr *addr, int n)
 {
@@ -515,18 +517,22 @@ static _Noreturn void crowd(const struct fibril_addr *addr, int n)
             _exit(1);
         }
     }
+    if (write(CROWD_READY, "", 1) != 1) {
+        _exit(1);
+    }
     pause();
     _exit(0);
 }
 
-static pid_t crowd_start(const struct site *site, int n)
+static pid_t crowd_start(const struct site *site, int n, const int ready[2])
 {
     struct fibril_addr addr;
     ASSERT_OK(fibril_addr_parse(site->address, &addr));
     pid_t pid = fork();
     ASSERT_GE(pid, 0);
     if (pid == 0) {
-        closefrom(3);
+        dup2(ready[1], CROWD_READY);
+        closefrom(CROWD_READY + 1);
         crowd(&addr, n);
     }
     return pid;
@@ -561,8 +567,12 @@ SITE_TEST_LOOPS(every_descriptor_in_use_and_the_way_back, 1, 120)
     int limit = descriptors_wanted(), each = limit / 2 + 50;
     site->opts.limits.head_ns = FIBRIL_FOREVER;
     site_start(site);
+    int ready[2];
+    char both[2];
+    ASSERT_OK(fibril_pipe(ready));
     limit_descriptors((rlim_t)limit);
-    pid_t a = crowd_start(site, each), b = crowd_start(site, each);
+    pid_t a = crowd_start(site, each, ready), b = crowd_start(site, each, ready);
+    ASSERT_EQ(fibril_read_all(ready[0], both, sizeof both, FIBRIL_FOREVER), 2);
     SITE_UNTIL(site, st.accept_pauses > 0);
     ASSERT(strstr(site->errors, "accepting pauses: out of descriptors") != NULL);
     struct fibril_http_stats full = site_stats(site);
@@ -579,5 +589,7 @@ SITE_TEST_LOOPS(every_descriptor_in_use_and_the_way_back, 1, 120)
     client_close(&c);
     crowd_end(b);
     SITE_UNTIL(site, st.connections == 0);
+    ASSERT_OK(fibril_close(ready[0]));
+    ASSERT_OK(fibril_close(ready[1]));
     site_stop(site, 0);
 }
