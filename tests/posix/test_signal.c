@@ -38,7 +38,7 @@ static void handle(int signo, int flags)
 /* Sends a signal to the process from a fibril of its own, a little later. */
 static int sends(void *arg)
 {
-    fibril_sleep(3000000);
+    fibril_sleep(20000000);
     return kill(getpid(), *(int *)arg);
 }
 
@@ -210,7 +210,7 @@ PROCESS_TEST(sleeps_end_even_then)
 
 static void *kills_process(void *arg)
 {
-    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     kill(getpid(), *(int *)arg);
     return NULL;
 }
@@ -443,7 +443,7 @@ PROCESS_TEST(sigtimedwait_gives_up_in_time)
     block(&set, SIGUSR1);
     process_clock_start(&clock);
     ASSERT_ERRNO(fibril_posix_sigtimedwait(&set, &info, &(struct timespec){0}), EAGAIN);
-    ASSERT_ERRNO(fibril_posix_sigtimedwait(&set, &info, &(struct timespec){.tv_nsec = 5000000}),
+    ASSERT_ERRNO(fibril_posix_sigtimedwait(&set, &info, &(struct timespec){.tv_nsec = 50000000}),
                  EAGAIN);
     ASSERT_ERRNO(fibril_posix_sigtimedwait(&set, &info, &(struct timespec){.tv_nsec = -1}), EINVAL);
     ASSERT_GT(process_clock_stop(&clock), 0);
