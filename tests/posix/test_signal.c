@@ -38,7 +38,7 @@ static void handle(int signo, int flags)
 /* Sends a signal to the process from a fibril of its own, a little later. */
 static int sends(void *arg)
 {
-    fibril_sleep(20000000);
+    fibril_sleep(3000000);
     return kill(getpid(), *(int *)arg);
 }
 
