@@ -11,6 +11,8 @@
 
 #include <stdatomic.h>
 
+enum { RETRY_FIRST_NS = 100000, RETRY_MOST_NS = 10000000 };
+
 struct row {
     _Atomic bool locked;
     struct fibril__link *first, *last; /* linked by next and prev, NULL at the ends */
@@ -105,6 +107,22 @@ int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_inf
         rc = 0;
     }
     return rc;
+}
+
+static int64_t retry_deadline(int64_t *retry_ns, int64_t deadline_ns)
+{
+    int64_t retry = *retry_ns ? *retry_ns : RETRY_FIRST_NS;
+    *retry_ns = retry * 2 < RETRY_MOST_NS ? retry * 2 : RETRY_MOST_NS;
+    int64_t next_ns = fibril_after(retry);
+    return next_ns < deadline_ns ? next_ns : deadline_ns;
+}
+
+int fibril__address_wait_or_retry(struct fibril__thread *t, const struct fibril_waker_info *info,
+                                  bool unseen, int64_t *retry_ns, int64_t deadline_ns)
+{
+    int64_t until_ns = unseen ? retry_deadline(retry_ns, deadline_ns) : deadline_ns;
+    int rc = fibril__address_wait(t, info, until_ns);
+    return rc == -ETIMEDOUT && until_ns != deadline_ns ? 1 : rc;
 }
 
 int fibril__address_wake_slow(const void *address, int n)

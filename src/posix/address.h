@@ -30,6 +30,15 @@ bool fibril__address_leave(struct fibril__thread *t);
 int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_info *info,
                          int64_t deadline_ns);
 
+/*
+ * The same where the object may be released unseen (by another process, by libc inside the
+ * pthread_cond_wait of a foreign OS thread, by code that calls the kernel itself): then 1 comes now
+ * and then, and the caller tries again. *retry_ns, 0 at first, is how long that takes: 100 us,
+ * doubling up to 10 ms. MAY PARK.
+ */
+int fibril__address_wait_or_retry(struct fibril__thread *t, const struct fibril_waker_info *info,
+                                  bool unseen, int64_t *retry_ns, int64_t deadline_ns);
+
 /* Wakes up to n of those who wait on the address, the longest waiting first; returns how many. Any
  * OS thread. Never parks. */
 int fibril__address_wake_slow(const void *address, int n);

@@ -6,7 +6,7 @@
  * another (FUTEX_REQUEUE) is woken instead if it is a fibril, as is any fibril that FUTEX_WAKE_OP
  * may mean.
  */
-#include "posix/mutex.h"
+#include "posix/address.h"
 
 #include <linux/futex.h>
 #include <sys/mman.h>
@@ -57,14 +57,14 @@ static bool is_shared(const struct futex *f)
 
 /* Waits until it is woken or, where the wake of another process cannot be seen, the word changes.
  */
-static int wait_shared(struct fibril__thread *t, const struct futex *f,
-                       const struct fibril_waker_info *info, int64_t deadline_ns)
+static int wait_on_word(struct fibril__thread *t, const struct futex *f,
+                        const struct fibril_waker_info *info, int64_t deadline_ns)
 {
+    bool unseen = is_shared(f);
     int64_t retry_ns = 0;
     for (;;) {
-        int64_t until_ns = fibril__retry_deadline(&retry_ns, deadline_ns);
-        int rc = fibril__address_wait(t, info, until_ns);
-        if (rc != -ETIMEDOUT || until_ns == deadline_ns) {
+        int rc = fibril__address_wait_or_retry(t, info, unseen, &retry_ns, deadline_ns);
+        if (rc <= 0) {
             return rc;
         }
         fibril__address_enter(t, f->word);
@@ -89,8 +89,7 @@ static int wait_for(const struct futex *f)
         fibril__address_leave(t);
         return -EAGAIN;
     }
-    return is_shared(f) ? wait_shared(t, f, &info, deadline_ns)
-                        : fibril__address_wait(t, &info, deadline_ns);
+    return wait_on_word(t, f, &info, deadline_ns);
 }
 
 static bool is_wait(const struct futex *f)

@@ -16,8 +16,6 @@ enum {
     ROBUST = 16,
     PROTOCOLS = 32 | 64, /* priority inheritance and protection */
     SHARED = 128,
-    RETRY_FIRST_NS = 100000,
-    RETRY_MOST_NS = 10000000,
 };
 
 static int kind_of(const pthread_mutex_t *m)
@@ -108,14 +106,6 @@ static bool would_deadlock(const pthread_mutex_t *m, const struct fibril__thread
 
 /* ---- waiting ---- */
 
-int64_t fibril__retry_deadline(int64_t *retry_ns, int64_t deadline_ns)
-{
-    int64_t retry = *retry_ns ? *retry_ns : RETRY_FIRST_NS;
-    *retry_ns = retry * 2 < RETRY_MOST_NS ? retry * 2 : RETRY_MOST_NS;
-    int64_t next_ns = fibril_after(retry);
-    return next_ns < deadline_ns ? next_ns : deadline_ns;
-}
-
 /* Whether m may be released without our seeing it: its owner is no fibril of this OS thread. */
 static bool may_miss(const pthread_mutex_t *m)
 {
@@ -150,12 +140,11 @@ static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadli
         }
         bool miss = may_miss(m);
         info.inside = !miss;
-        int64_t until_ns = miss ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
-        int waited = fibril__address_wait(t, &info, until_ns);
+        int waited = fibril__address_wait_or_retry(t, &info, miss, &retry_ns, deadline_ns);
         if (t->given) {
             return 0;
         }
-        if (waited == -ETIMEDOUT && until_ns == deadline_ns) {
+        if (waited == -ETIMEDOUT) {
             rc = try(m);
             return rc == EBUSY ? ETIMEDOUT : rc;
         }

@@ -16,11 +16,4 @@ int fibril__mutex_lock(pthread_mutex_t *m, int64_t deadline_ns);
 /* Unlocks it and wakes who waits for it: 0 or EPERM. Never parks. */
 int fibril__mutex_unlock(pthread_mutex_t *m);
 
-/*
- * How long to wait at most before trying again, *retry_ns doubling from 100 us to 10 ms: for
- * objects that somebody may release unseen (another process; libc inside pthread_cond_wait of a
- * foreign OS thread; code that calls the kernel itself). FIBRIL_FOREVER is never returned.
- */
-int64_t fibril__retry_deadline(int64_t *retry_ns, int64_t deadline_ns);
-
 #endif

@@ -5,7 +5,7 @@
  * fibril of the same OS thread.
  */
 #include "posix/calls.h"
-#include "posix/mutex.h"
+#include "posix/address.h"
 
 enum { ONCE_RUNNING = 1, ONCE_DONE = 2 }; /* libc's bits in the word */
 
@@ -29,7 +29,7 @@ static int wait_for(pthread_once_t *once)
             fibril__address_leave(t);
             break;
         }
-        fibril__address_wait(t, &info, fibril__retry_deadline(&retry_ns, FIBRIL_FOREVER));
+        fibril__address_wait_or_retry(t, &info, /* unseen= */ true, &retry_ns, FIBRIL_FOREVER);
     }
     fibril_shield_end();
     return 0;

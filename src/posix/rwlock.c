@@ -4,7 +4,7 @@
  * given back, since which of them can go is libc's decision; whoever cannot waits again.
  */
 #include "posix/calls.h"
-#include "posix/mutex.h"
+#include "posix/address.h"
 
 typedef int try_fn(pthread_rwlock_t *l);
 
@@ -50,9 +50,8 @@ static int wait_for(pthread_rwlock_t *l, try_fn *try, int64_t deadline_ns)
             return rc;
         }
         bool shared = l->__data.__shared != 0;
-        int64_t until_ns = shared ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
-        int waited = fibril__address_wait(t, &info, until_ns);
-        if (waited == -ETIMEDOUT && until_ns == deadline_ns) {
+        int waited = fibril__address_wait_or_retry(t, &info, shared, &retry_ns, deadline_ns);
+        if (waited == -ETIMEDOUT) {
             rc = try(l);
             return rc == EBUSY ? ETIMEDOUT : rc;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Semaphores: real ones, taken by a real try, waited for in the table of addresses. */
 #include "posix/calls.h"
-#include "posix/mutex.h"
+#include "posix/address.h"
 
 #include <semaphore.h>
 
@@ -36,13 +36,11 @@ static int wait_for(sem_t *s, int64_t deadline_ns)
             }
             return rc;
         }
-        bool shared = is_shared(s);
-        int64_t until_ns = shared ? fibril__retry_deadline(&retry_ns, deadline_ns) : deadline_ns;
-        rc = fibril__address_wait(t, &info, until_ns);
+        rc = fibril__address_wait_or_retry(t, &info, is_shared(s), &retry_ns, deadline_ns);
         if (t->given) {
             return 0;
         }
-        if (rc < 0 && !(rc == -ETIMEDOUT && until_ns != deadline_ns)) {
+        if (rc < 0) {
             if (try(s) == 0) { /* a post that came with it is not to be lost */
                 return 0;
             }
