@@ -7,7 +7,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <link.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -204,11 +203,12 @@ static int cover_object(struct cover *c, struct object *o, bool threads)
 
 /* ---- which objects ---- */
 
-static bool holds(const struct dl_phdr_info *i, const void *address)
+bool fibril__object_holds(const struct dl_phdr_info *object, const void *address)
 {
-    for (int n = 0; n < i->dlpi_phnum; n++) {
-        const ElfW(Phdr) *p = &i->dlpi_phdr[n];
-        if (p->p_type == PT_LOAD && (uintptr_t)address - (i->dlpi_addr + p->p_vaddr) < p->p_memsz) {
+    for (int n = 0; n < object->dlpi_phnum; n++) {
+        const ElfW(Phdr) *p = &object->dlpi_phdr[n];
+        uintptr_t start = object->dlpi_addr + p->p_vaddr;
+        if (p->p_type == PT_LOAD && (uintptr_t)address - start < p->p_memsz) {
             return true;
         }
     }
@@ -225,11 +225,11 @@ static bool is_skipped(const struct cover *c, const struct dl_phdr_info *i)
         }
     }
     for (size_t n = 0; n < c->skip_len; n++) {
-        if (holds(i, c->skip[n])) {
+        if (fibril__object_holds(i, c->skip[n])) {
             return true;
         }
     }
-    return holds(i, (const void *)getauxval(AT_SYSINFO_EHDR));
+    return fibril__object_holds(i, (const void *)getauxval(AT_SYSINFO_EHDR));
 }
 
 static void read_headers(struct object *o, const struct dl_phdr_info *i)
@@ -298,7 +298,7 @@ static int visit_known(struct cover *c, struct object *o, const struct dl_phdr_i
         return 0;
     }
     o->len = 0;
-    return cover_object(c, o, !c->threads_of || holds(i, c->threads_of));
+    return cover_object(c, o, !c->threads_of || fibril__object_holds(i, c->threads_of));
 }
 
 static int visit(struct dl_phdr_info *i, size_t size, void *arg)
@@ -321,7 +321,7 @@ static int visit(struct dl_phdr_info *i, size_t size, void *arg)
     found.seen = true;
     c->rc = remember(&found, path_of(i), &o);
     if (c->rc == 0) {
-        c->rc = cover_object(c, o, !c->threads_of || holds(i, c->threads_of));
+        c->rc = cover_object(c, o, !c->threads_of || fibril__object_holds(i, c->threads_of));
     }
     return c->rc;
 }

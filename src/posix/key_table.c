@@ -5,10 +5,10 @@
  * place that the other predicts, in entries of {sequence, destructor}. What is not found so is not
  * used: then destructors of keys made before the layer are not known, and do not run for fibrils.
  */
+#include "posix/imports.h"
 #include "posix/key.h"
 
 #include <limits.h>
-#include <link.h>
 
 struct entry {
     uintptr_t sequence; /* odd while the key exists */
@@ -52,23 +52,11 @@ static const struct entry *look(const struct search *s, uintptr_t low, uintptr_t
     return NULL;
 }
 
-static bool contains(const struct dl_phdr_info *object, const void *address)
-{
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *p = &object->dlpi_phdr[i];
-        uintptr_t start = object->dlpi_addr + p->p_vaddr;
-        if (p->p_type == PT_LOAD && (uintptr_t)address - start < p->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int look_in_libc(struct dl_phdr_info *object, size_t size, void *arg)
 {
     (void)size;
     const struct search *s = arg;
-    if (!contains(object, s->inside)) {
+    if (!fibril__object_holds(object, s->inside)) {
         return 0;
     }
     for (int i = 0; i < object->dlpi_phnum && !table; i++) {
