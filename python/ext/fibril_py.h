@@ -215,6 +215,9 @@ void fibril__py_thread_frames_stop(void);
 
 /* ---- registration: each adds its types and functions; 0, or -1 with an exception ---- */
 
+/* Makes the types and adds them: for the areas below. */
+int fibril__py_add_types(PyObject *module, PyType_Spec *specs, size_t n);
+
 int fibril__py_errors_init(PyObject *module);
 int fibril__py_fibril_init(PyObject *module);
 int fibril__py_wait_init(PyObject *module);

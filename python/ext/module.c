@@ -18,6 +18,19 @@ static int (*const areas[])(PyObject *module) = {
 #endif
 };
 
+int fibril__py_add_types(PyObject *module, PyType_Spec *specs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, &specs[i], NULL);
+        int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+        Py_XDECREF(type);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int exec_module(PyObject *module)
 {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {

@@ -248,13 +248,5 @@ static PyType_Spec specs[] = {
 
 int fibril__py_timeout_init(PyObject *module)
 {
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        PyObject *type = PyType_FromSpec(&specs[i]);
-        int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-        Py_XDECREF(type);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    return 0;
+    return fibril__py_add_types(module, specs, sizeof specs / sizeof *specs);
 }

@@ -419,10 +419,7 @@ static PyType_Spec server_spec = {
 
 int fibril__wsgi_server_init(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &server_spec, NULL);
-    int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return rc;
+    return fibril__py_add_types(module, &server_spec, 1);
 }
 
 int fibril__py_wsgi_init(PyObject *module)
