@@ -13,9 +13,9 @@
  *   - Time is absolute, in nanoseconds of the loop's monotonic clock; FIBRIL_FOREVER never comes.
  *   - A call that MAY PARK takes a deadline and fails with -ETIMEDOUT when it passes (a deadline in
  *     the past makes it a try), with -ECANCELED when the calling fibril is cancelled, and with
- * -EDEADLK where the runtime was told to report a deadlock that way.
+ *     -EDEADLK where the runtime was told to report a deadlock that way.
  *   - Calls must come from a fibril (a thread that runs or has adopted a loop); elsewhere those
- * that return int fail with -EPERM.
+ *     that return int fail with -EPERM.
  *   - Outputs come last and are named ret_*; a ret_ pointer may be NULL only where that is said.
  */
 #ifndef FIBRIL_FIBRIL_H
