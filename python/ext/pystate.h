@@ -50,6 +50,65 @@ bool fibril__pystate_async_pending(PyThreadState *ts);
  * false where this interpreter offers no way. */
 bool fibril__pystate_write_frames(PyThreadState *ts, int fd);
 
+/* ---- slices (pystate_slice.c) ---- */
+
+/* The part of a thread state that belongs to one of several contexts which share it: what greenlets
+ * and tasklets exchange at a switch. The running context's slice is stale; what it last held is in
+ * the thread state. */
+struct fibril__pyslice {
+    struct _PyInterpreterFrame *frame; /* the innermost one, while the context does not run */
+    void *cframe;                      /* 3.11, 3.12: where the interpreter keeps that, in the
+                                          C stack of the context */
+    _PyStackChunk *chunk;              /* Python's frames */
+    PyObject **top, **limit;
+    _PyErr_StackItem *exc_info; /* exceptions being handled: the innermost */
+    _PyErr_StackItem exc;       /* the outermost; that of a thread's first context is in the thread
+                                   state */
+    PyObject *context;          /* of contextvars, or NULL; may be set while it does not run */
+    PyObject *later;            /* 3.13 on: chain of objects to be freed */
+    void *executor;             /* 3.14 on */
+    int depth, c_depth;         /* calls under way */
+    int trash, tracing;
+};
+
+/* Whether this build can have several contexts in a thread state. */
+extern const bool fibril__pyslice_possible;
+
+/* Moves what belongs to the running context from ts to s. Python must not run until another slice
+ * has been loaded, or a fresh state made. */
+void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts);
+
+/* Moves it back, once the C stack of the context is in place. */
+void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts);
+
+/* Gives ts the state of a context that begins, which is that of s but for s->context. s must stay
+ * in place until the context has ended. Its first Python frames go to `memory`; CPython adds chunks
+ * of its own, and frees them, when they do not fit. The first FIBRIL__PYSLICE_HEAD bytes are lost
+ * to bookkeeping. Calls under way are counted from those of ts on. */
+enum { FIBRIL__PYSLICE_HEAD = 56 };
+void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory,
+                           size_t bytes);
+
+/* Takes what is left from ts, in which the context of s has ended, so that another slice may be
+ * loaded. Runs no Python: what it held (the contextvars' context) is returned in s->context. */
+void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts);
+
+/* The same for a context that does not run and never will again: its frames are abandoned, with
+ * all they hold; chunks of CPython's are freed. */
+void fibril__pyslice_abandon(struct fibril__pyslice *s);
+
+/* Bytes that the Python frames take beyond the memory that was lent, of a context that does not
+ * run. */
+size_t fibril__pyslice_beyond(const struct fibril__pyslice *s);
+
+/* The innermost frame of a context that does not run, a new reference; NULL without an exception
+ * if it has none. */
+PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts);
+
+/* For the garbage collector: visits and drops what s holds, of a context that does not run. */
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg);
+void fibril__pyslice_clear(struct fibril__pyslice *s);
+
 /* What doctor says of the paths taken. */
 const char *fibril__pystate_describe(void);
 

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The other half of pystate.c: the fields of a thread state that belong to a context, when several
+ * share it. A context of ours has its outermost exception item and, on 3.11 and 3.12, its outermost
+ * cframe in memory of ours, so that a switch exchanges pointers and copies no items.
+ *
+ * Invariant: while a context does not run, nothing here reads its C stack. The innermost frame is
+ * therefore kept in the slice, although CPython 3.11 and 3.12 keep it in a cframe on that stack.
+ *
+ * Not exchanged: the exception being raised (none is, at a switch), hooks of tracing and profiling,
+ * threading.local and the like, which are the thread's.
+ */
+#include "pystate.h"
+
+#include <stddef.h>
+
+#if !FIBRIL_PY_PORTABLE
+
+#define HAS_CFRAME (PY_VERSION_HEX < 0x030d0000)
+#define HAS_C_DEPTH (PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000)
+
+const bool fibril__pyslice_possible = true;
+
+/* ---- what has changed its name ---- */
+
+#if PY_VERSION_HEX < 0x030c0000
+#define LIMIT(ts) ((ts)->recursion_limit)
+#define REMAINING(ts) ((ts)->recursion_remaining)
+#else
+#define LIMIT(ts) ((ts)->py_recursion_limit)
+#define REMAINING(ts) ((ts)->py_recursion_remaining)
+#endif
+
+#if PY_VERSION_HEX < 0x030c0000
+#define TRASH(ts) ((ts)->trash_delete_nesting)
+#elif PY_VERSION_HEX < 0x030d0000
+#define TRASH(ts) ((ts)->trash.delete_nesting)
+#endif
+
+/* What CPython calls C_RECURSION_LIMIT differs between builds; differences are all that counts. */
+enum { C_DEPTH_BASE = 1 << 20 };
+
+/* ---- pieces ---- */
+
+static inline void save_frame(struct fibril__pyslice *s, const PyThreadState *ts)
+{
+#if HAS_CFRAME
+    s->cframe = ts->cframe;
+    s->frame = ts->cframe->current_frame;
+#else
+    s->frame = ts->current_frame;
+#endif
+}
+
+/* Tracing may have been switched on or off meanwhile. */
+static inline void load_frame(const struct fibril__pyslice *s, PyThreadState *ts)
+{
+#if HAS_CFRAME
+    ts->cframe = s->cframe;
+#if PY_VERSION_HEX < 0x030c0000
+    ts->cframe->use_tracing = ts->c_tracefunc || ts->c_profilefunc ? 255 : 0;
+#endif
+#else
+    ts->current_frame = s->frame;
+#endif
+}
+
+static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    s->depth = LIMIT(ts) - REMAINING(ts);
+    s->tracing = ts->tracing;
+#if HAS_C_DEPTH
+    s->c_depth = C_DEPTH_BASE - ts->c_recursion_remaining;
+#endif
+#if PY_VERSION_HEX < 0x030d0000
+    s->trash = TRASH(ts);
+#else
+    s->later = ts->delete_later;
+    ts->delete_later = NULL;
+#endif
+#if PY_VERSION_HEX >= 0x030e0000
+    s->executor = ts->current_executor;
+#endif
+}
+
+static inline void load_counts(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    REMAINING(ts) = LIMIT(ts) - s->depth;
+    ts->tracing = s->tracing;
+#if HAS_C_DEPTH
+    ts->c_recursion_remaining = C_DEPTH_BASE - s->c_depth;
+#endif
+#if PY_VERSION_HEX < 0x030d0000
+    TRASH(ts) = s->trash;
+#else
+    ts->delete_later = s->later;
+    s->later = NULL;
+#endif
+#if PY_VERSION_HEX >= 0x030e0000
+    ts->current_executor = s->executor;
+#endif
+}
+
+/* A new number tells contextvars that what they remember is another context's. */
+static inline void load_context(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    ts->context = s->context;
+    s->context = NULL;
+    ts->context_ver++;
+}
+
+/* ---- switching ---- */
+
+void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    save_frame(s, ts);
+    s->chunk = ts->datastack_chunk;
+    s->top = ts->datastack_top;
+    s->limit = ts->datastack_limit;
+    s->exc_info = ts->exc_info;
+    s->context = ts->context;
+    save_counts(s, ts);
+}
+
+void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    load_frame(s, ts);
+    ts->datastack_chunk = s->chunk;
+    ts->datastack_top = s->top;
+    ts->datastack_limit = s->limit;
+    ts->exc_info = s->exc_info;
+    load_context(s, ts);
+    load_counts(s, ts);
+}
+
+/* The outermost cframe comes first in the memory, the chunk after it; the first element of a root
+ * chunk stays unused, by that CPython knows never to free it. */
+struct head {
+#if HAS_CFRAME
+    _PyCFrame outermost;
+#endif
+    _PyStackChunk chunk;
+};
+_Static_assert(sizeof(struct head) <= FIBRIL__PYSLICE_HEAD, "the head of the lent memory");
+
+void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory, size_t bytes)
+{
+    struct head *head = memory;
+#if HAS_CFRAME
+    head->outermost = (_PyCFrame){.current_frame = NULL, .previous = NULL};
+    s->cframe = &head->outermost;
+#endif
+    s->frame = NULL;
+    load_frame(s, ts);
+    head->chunk.previous = NULL;
+    head->chunk.size = bytes - offsetof(struct head, chunk);
+    head->chunk.top = 0;
+    ts->datastack_chunk = &head->chunk;
+    ts->datastack_top = &head->chunk.data[1];
+    ts->datastack_limit = (PyObject **)(void *)((char *)memory + bytes);
+    s->exc = (_PyErr_StackItem){.exc_value = NULL, .previous_item = NULL};
+    ts->exc_info = &s->exc;
+    load_context(s, ts);
+    ts->tracing = 0;
+#if PY_VERSION_HEX < 0x030d0000
+    TRASH(ts) = 0;
+#else
+    ts->delete_later = NULL;
+#endif
+#if PY_VERSION_HEX >= 0x030e0000
+    ts->current_executor = NULL;
+#endif
+}
+
+void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    s->context = ts->context;
+    ts->context = NULL;
+    s->frame = NULL;
+    s->chunk = NULL;
+}
+
+/* ---- abandoned ones ---- */
+
+static void free_beyond(_PyStackChunk *chunk)
+{
+    PyObjectArenaAllocator arenas;
+    PyObject_GetArenaAllocator(&arenas);
+    while (chunk && chunk->previous) {
+        _PyStackChunk *previous = chunk->previous;
+        arenas.free(arenas.ctx, chunk, chunk->size);
+        chunk = previous;
+    }
+}
+
+void fibril__pyslice_abandon(struct fibril__pyslice *s)
+{
+    free_beyond(s->chunk);
+    s->chunk = NULL;
+    s->frame = NULL;
+    s->exc_info = &s->exc;
+}
+
+size_t fibril__pyslice_beyond(const struct fibril__pyslice *s)
+{
+    size_t bytes = 0;
+    for (const _PyStackChunk *c = s->chunk; c && c->previous; c = c->previous) {
+        bytes += c->size;
+    }
+    return bytes;
+}
+
+/* ---- looking at them ---- */
+
+/* CPython makes frame objects for what it takes for the running context; that may collect garbage,
+ * and Python must not run in a context that is not there. */
+PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    if (!s->frame) {
+        return NULL;
+    }
+    int collects = PyGC_Disable();
+#if HAS_CFRAME
+    _PyCFrame *running = ts->cframe;
+    _PyCFrame pretended = {.current_frame = s->frame, .previous = running};
+    ts->cframe = &pretended;
+    PyObject *frame = (PyObject *)PyThreadState_GetFrame(ts);
+    ts->cframe = running;
+#else
+    struct _PyInterpreterFrame *running = ts->current_frame;
+    ts->current_frame = s->frame;
+    PyObject *frame = (PyObject *)PyThreadState_GetFrame(ts);
+    ts->current_frame = running;
+#endif
+    if (collects) {
+        PyGC_Enable();
+    }
+    return frame;
+}
+
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg)
+{
+    Py_VISIT(s->context);
+    Py_VISIT(s->exc.exc_value);
+    return 0;
+}
+
+void fibril__pyslice_clear(struct fibril__pyslice *s)
+{
+    Py_CLEAR(s->context);
+    Py_CLEAR(s->exc.exc_value);
+}
+
+#else
+
+const bool fibril__pyslice_possible = false;
+
+void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    (void)s, (void)ts;
+}
+
+void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    (void)s, (void)ts;
+}
+
+void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory, size_t bytes)
+{
+    (void)s, (void)ts, (void)memory, (void)bytes;
+}
+
+void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    (void)s, (void)ts;
+}
+
+void fibril__pyslice_abandon(struct fibril__pyslice *s)
+{
+    (void)s;
+}
+
+size_t fibril__pyslice_beyond(const struct fibril__pyslice *s)
+{
+    (void)s;
+    return 0;
+}
+
+PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    (void)s, (void)ts;
+    return NULL;
+}
+
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg)
+{
+    (void)s, (void)visit, (void)arg;
+    return 0;
+}
+
+void fibril__pyslice_clear(struct fibril__pyslice *s)
+{
+    (void)s;
+}
+
+#endif
