@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEEDS = 1000, SEEDS_LONG = 10000, SEEDS_SLOW = 100, BATCH = 100, BATCH_SECONDS = 60 };
+enum { SEEDS = 1000, SEEDS_LONG = 10000, SEEDS_VALGRIND = 100, BATCH = 100, BATCH_SECONDS = 60 };
 
 /* What all processes see. */
 struct progress {
@@ -124,7 +124,7 @@ static int by_value(const void *a, const void *b)
 TEST_WITHIN(scripts_follow_the_model, 600)
 {
     const char *named = getenv("FIBRIL_SIM_SEED");
-    uint64_t n = test_is_long() ? SEEDS_LONG : test_is_slow() ? SEEDS_SLOW : SEEDS;
+    uint64_t n = test_is_long() ? SEEDS_LONG : test_is_valgrind() ? SEEDS_VALGRIND : SEEDS;
     if (named) {
         play_named(named);
         return;

@@ -50,7 +50,7 @@ struct sem {
 struct shared { /* rwlock */
     struct fibril_rwlock *lock;
     int readers, writer;
-    int64_t unlocked_ns;
+    int64_t asked_or_unlocked_ns; /* whoever asks may have it before the model knows */
 };
 
 struct tasks { /* wait group */
