@@ -294,7 +294,7 @@ void *fibril__context_move_in(void *arg)
     __asan_unpoison_memory_region(run->low, m->run_bytes);
 #endif
     if (!c->sp) {
-        return fibril__arch_make(run->top, c);
+        return fibril__arch_make(run->top, (char *)c + m->tag);
     }
     char *low = live_low(c);
 #ifdef FIBRIL_HAVE_VALGRIND

@@ -61,7 +61,8 @@ struct fibril__machine {
     char *mapping;     /* what all of them were mapped as; NULL until first needed */
     char *via_top;     /* a small stack on which copying runs */
     struct fibril__copies copies;
-    struct fibril__context *incoming;              /* for the copying */
+    struct fibril__context *incoming; /* for the copying */
+    uintptr_t tag;                    /* added to the pointer that a copied context is begun with */
     void (*overflowed)(struct fibril__context *c); /* an unguarded stack has overflowed; does not
                                                       return */
 #if FIBRIL_TSAN

@@ -8,6 +8,7 @@
 #include "debug/describe.h"
 #include "sched/current.h"
 #include "sched/hooks.h"
+#include "sched/nest.h"
 #include "sched/record.h"
 
 #include <pthread.h>
@@ -62,6 +63,24 @@ static struct fibril *owner_of_guard(const char *address)
     return address < slot + page && f == loop->current ? f : NULL;
 }
 
+/* A nested context of the running fibril, maybe, has used up its stack. */
+static void report_nested(const void *address)
+{
+    size_t bytes;
+    if (!fibril__loop || !fibril__nest_guards(address, &bytes)) {
+        return;
+    }
+    struct fibril__text t = {.len = 0};
+    fibril__text_str(&t, "fibril: stack overflow: a greenlet or tasklet of ");
+    fibril__text_fibril(&t, fibril__loop->current);
+    fibril__text_str(&t, " has used up its ");
+    fibril__text_dec(&t, bytes);
+    fibril__text_str(&t, " bytes\n");
+    fibril__text_flush(&t, STDERR_FILENO);
+    fibril__backtrace_write(STDERR_FILENO, 1);
+    abort();
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
     (void)context;
@@ -69,6 +88,7 @@ static void on_fault(int signo, siginfo_t *info, void *context)
     if (f) {
         fibril__debug_overflow(f);
     }
+    report_nested(info->si_addr);
     /* Not ours: the earlier handler gets the fault, which happens again when we return. */
     sigaction(signo, signo == SIGSEGV ? &old_segv : &old_bus, NULL);
     if (info->si_code <= 0) {

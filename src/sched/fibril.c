@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "sched/current.h"
 #include "sched/extra.h"
+#include "sched/nest.h"
 #include "sched/record.h"
 
 #include <errno.h>
@@ -35,6 +36,9 @@ uint64_t fibril__id_new(struct fibril_loop *loop)
 
 int fibril__context_entry(void *context)
 {
+    if (UNLIKELY((uintptr_t)context & FIBRIL__NESTED_TAG)) {
+        return fibril__nested_entry(context);
+    }
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     fibril__context_begin(&self->loop->machine, &self->ctx);
     fibril_fn *fn = (fibril_fn *)(uintptr_t)self->wait_on;
@@ -272,6 +276,9 @@ static NOINLINE void run_exits(struct fibril *self)
  * its stack, and looking for the next fibril may run messages that give the handle up. */
 NORETURN void fibril__context_ended(void *context, int result)
 {
+    if (UNLIKELY((uintptr_t)context & FIBRIL__NESTED_TAG)) {
+        fibril__nested_ended(context);
+    }
     struct fibril *self = CONTAINER_OF(context, struct fibril, ctx);
     struct fibril_loop *loop = self->loop;
     if (UNLIKELY(self->extra || self->embed)) {

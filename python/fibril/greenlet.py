@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Greenlets: the interface of the greenlet package on fibril's contexts.
+
+    from fibril import greenlet                 # fibril.greenlet.greenlet, .getcurrent, ...
+    fibril.greenlet.install()                   # from now on `import greenlet` finds this module
+
+It works in any thread, with or without fibril.enable(). A greenlet is a context within the thread, or fibril, that
+made it: when it waits for I/O, that whole thread or fibril waits. See docs/greenlet.md.
+"""
+
+import sys as _sys
+
+from . import _fibril
+
+try:
+    _greenlet = _fibril._greenlet
+except AttributeError:
+    raise ImportError("this build of fibril uses CPython's public interface only, which has no place for greenlets") \
+        from None
+
+from_c = ("_C_API", "CLOCKS_PER_SEC", "GREENLET_USE_CONTEXT_VARS", "GREENLET_USE_GC", "GREENLET_USE_TRACING",
+          "GreenletExit", "enable_optional_cleanup", "error", "get_clocks_used_doing_optional_cleanup", "getcurrent",
+          "gettrace", "greenlet", "own_stacks", "settrace")
+for _name in from_c:
+    globals()[_name] = getattr(_greenlet, _name)
+del from_c, _name
+
+__version__ = "3.5.6"  # of the greenlet package whose interface this is
+
+__all__ = ["__version__", "_C_API", "GreenletExit", "error", "getcurrent", "greenlet", "gettrace", "settrace",
+           "own_stacks", "install"]
+
+
+def install():
+    """Makes `import greenlet` and `import greenlet._greenlet` find fibril's greenlets, in this process.
+
+    Call it before anything imports greenlet: raises RuntimeError when the greenlet package itself has been imported.
+    Calling it again does nothing.
+    """
+    present = _sys.modules.get("greenlet")
+    if present is not None and present is not _sys.modules[__name__]:
+        raise RuntimeError("the greenlet package has been imported already: install fibril's greenlets first")
+    _sys.modules["greenlet"] = _sys.modules[__name__]
+    _sys.modules["greenlet._greenlet"] = _greenlet
+
+
+__path__ = []  # so that `import greenlet._greenlet` looks in sys.modules
