@@ -60,12 +60,16 @@ struct green_thread {
     PyGreenlet *origin; /* during a switch: who was current; whoever arrives drops it */
     struct carry carry; /* during a switch */
     PyObject *trace;    /* the trace function, or NULL */
+    PyObject *spare;    /* of who is about to begin: what it was made to run and does not */
     PyObject *doomed;   /* list of greenlets that other threads have let go, or NULL */
     struct green *active;
 };
 
 extern PyTypeObject fibril__green_type;
 extern PyObject *fibril__green_error, *fibril__green_exit;
+/* Whether the interpreter is ending: nothing is killed any more, and nobody current. */
+bool fibril__green_ends(void);
+
 extern bool fibril__green_own_stacks; /* the default of new greenlets */
 
 static inline struct green *green_of(const PyGreenlet *g)
@@ -76,6 +80,11 @@ static inline struct green *green_of(const PyGreenlet *g)
 static inline bool green_check(PyObject *o)
 {
     return o && PyObject_TypeCheck(o, &fibril__green_type);
+}
+
+static inline void *green_at(void *arg, void *p)
+{
+    return fibril__nested_at((const struct fibril__nested *)arg, p);
 }
 
 /* ---- threads (greenlet_thread.c) ---- */

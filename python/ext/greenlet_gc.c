@@ -39,7 +39,7 @@ static void kill(struct green *g)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (!g->thread->ts) {
+    if (!g->thread->ts || fibril__green_ends()) {
         fibril__green_abandon(g);
     } else if (g->thread->ts == fibril__pystate_current()) {
         kill_here(g->thread, g);
@@ -64,7 +64,11 @@ int fibril__green_traverse(PyObject *self, visitproc visit, void *arg)
     if (g->thread && g->thread->ts && g->thread->current == o) {
         return 0; /* what is in its slice is stale */
     }
-    return fibril__pyslice_traverse(&g->slice, visit, arg);
+    if (g->main || g->state != GREEN_ACTIVE) {
+        Py_VISIT(g->slice.context);
+        return 0;
+    }
+    return fibril__pyslice_traverse(&g->slice, green_at, &g->nested, visit, arg);
 }
 
 /* A suspended one was not to be killed: it keeps what it may still need. */

@@ -13,6 +13,10 @@
 
 static PyObject *mod_getcurrent(PyObject *module, PyObject *unused)
 {
+    if (UNLIKELY(fibril__green_ends())) {
+        PyErr_SetString(PyExc_RuntimeError, "greenlet is being finalized");
+        return NULL;
+    }
     struct green_thread *t = fibril__green_thread();
     return t ? Py_NewRef((PyObject *)t->current) : NULL;
 }
@@ -117,6 +121,13 @@ static PyObject *mod_own_stacks(PyObject *module, PyObject *flag)
     return PyBool_FromLong(was);
 }
 
+#if PY_VERSION_HEX < 0x030d0000
+static PyObject *mod_trash(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromLong(fibril__pystate_trash(PyThreadState_Get()));
+}
+#endif
+
 static PyMethodDef functions[] = {
     {"getcurrent", mod_getcurrent, METH_NOARGS,
      "getcurrent()\n--\n\nReturns the greenlet that calls this."},
@@ -132,6 +143,9 @@ static PyMethodDef functions[] = {
     {"get_clocks_used_doing_optional_cleanup", mod_clocks, METH_NOARGS,
      "0, or None when switched off: there is no such cleanup."},
     {"enable_optional_cleanup", mod_enable_cleanup, METH_O, "Has no effect."},
+#if PY_VERSION_HEX < 0x030d0000
+    {"get_tstate_trash_delete_nesting", mod_trash, METH_NOARGS, "How deep deallocation nests."},
+#endif
     {"set_thread_local", mod_set_thread_local, METH_VARARGS,
      "Sets an item of the thread state's dict."},
     {NULL, NULL, 0, NULL}};

@@ -60,10 +60,9 @@ static NOINLINE bool refuse(struct green_thread *t, const struct green *g)
         PyErr_SetString(fibril__green_error,
                         "cannot switch to a different thread (which happens to have exited)");
     } else {
-        PyErr_Format(
-            fibril__green_error,
-            "cannot switch to a different thread: the greenlet belongs to %R, the caller to %R",
-            other->main, t->main);
+        PyErr_Format(fibril__green_error,
+                     "Cannot switch to a different thread\n\tCurrent:  %R\n\tExpected: %R", t->main,
+                     other->main);
     }
     return true;
 }
@@ -141,11 +140,14 @@ static void end(struct green *g)
     g->frames = NULL;
 }
 
+/* Frames that somebody has a frame object of stay for ever. */
 void fibril__green_abandon(struct green *g)
 {
     if (g->state == GREEN_ACTIVE && !g->main) {
+        if (!fibril__pyslice_abandon(&g->slice, green_at, &g->nested)) {
+            g->frames = NULL;
+        }
         fibril__nested_drop(&g->nested);
-        fibril__pyslice_abandon(&g->slice);
         end(g);
     }
 }
@@ -180,7 +182,8 @@ static NOINLINE struct green *find_slow(struct green_thread *t, struct green *g)
             Py_DECREF(run);
             return NULL;
         }
-        Py_XSETREF(g->run, run);
+        t->spare = g->run; /* letting it go may run Python */
+        g->run = run;
         return g;
     }
 }
@@ -296,7 +299,10 @@ struct fibril__nested *fibril__green_run(struct fibril__nested *nested)
     struct green *g = CONTAINER_OF(nested, struct green, nested);
     struct green_thread *t = g->thread;
     fibril__pyslice_fresh(&g->slice, t->ts, g->frames, GREEN_FRAMES);
+    PyObject *spare = t->spare;
+    t->spare = NULL;
     struct carry c = arrive(t);
+    Py_XDECREF(spare);
     struct carry result = {.value = call_run(g, &c)};
     settle(&result);
     g->state = GREEN_DEAD;

@@ -30,7 +30,7 @@ void fibril__green_thread_release(struct green_thread *t)
     }
 }
 
-static bool interpreter_ends(void)
+bool fibril__green_ends(void)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     return Py_IsFinalizing();
@@ -63,7 +63,7 @@ static void thread_ended(PyObject *capsule)
 {
     struct green_thread *t = PyCapsule_GetPointer(capsule, capsule_name);
     bool here = fibril__pystate_current() == t->ts && t->current == t->main;
-    if (here && t->doomed && !interpreter_ends()) {
+    if (here && t->doomed && !fibril__green_ends()) {
         kill_doomed(t);
     }
     t->ts = NULL;

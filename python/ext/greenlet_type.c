@@ -14,6 +14,12 @@ bool fibril__green_own_stacks;
 
 static PyObject *alloc(PyTypeObject *type)
 {
+    if (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) { /* object knows what to say */
+        PyObject *none = PyTuple_New(0);
+        PyObject *o = none ? PyBaseObject_Type.tp_new(type, none, NULL) : NULL;
+        Py_XDECREF(none);
+        return o;
+    }
     struct green *g = PyObject_Calloc(1, sizeof *g);
     PyGreenlet *self = g ? (PyGreenlet *)type->tp_alloc(type, 0) : NULL;
     if (!self) {
@@ -253,7 +259,7 @@ int fibril__green_set_parent(PyGreenlet *self, PyObject *parent, void *unused)
         return -1;
     }
     if (!green_check(parent)) {
-        PyErr_Format(PyExc_TypeError, "parent must be a greenlet, not %s",
+        PyErr_Format(PyExc_TypeError, "GreenletChecker: Expected any type of greenlet, not %s",
                      Py_TYPE(parent)->tp_name);
         return -1;
     }
@@ -305,7 +311,7 @@ static PyObject *get_context(PyGreenlet *self, void *unused)
 static int set_context(PyGreenlet *self, PyObject *value, void *unused)
 {
     if (!value) {
-        PyErr_SetString(PyExc_AttributeError, "can't delete attribute");
+        PyErr_SetString(PyExc_AttributeError, "can't delete context attribute");
         return -1;
     }
     if (value != Py_None && !PyContext_CheckExact(value)) {
@@ -367,10 +373,11 @@ static PyObject *green_repr(PyGreenlet *self)
         return PyUnicode_FromFormat("<%s object at %p (otid=%p) %sdead>", name, self, g->thread,
                                     exited ? "(thread exited) " : "");
     }
-    const char *where = exited          ? " (thread exited)"
-                        : is_running(g) ? " current"
-                        : g->thread     ? " suspended"
-                                        : "";
+    bool here = is_running(g) && g->thread->ts == PyThreadState_Get();
+    const char *where = exited      ? " (thread exited)"
+                        : here      ? " current"
+                        : g->thread ? " suspended"
+                                    : "";
     return PyUnicode_FromFormat("<%s object at %p (otid=%p)%s%s%s%s>", name, self, g->thread, where,
                                 g->state == GREEN_ACTIVE ? " active" : "",
                                 g->state == GREEN_NEW ? " pending" : " started",

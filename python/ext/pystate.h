@@ -93,9 +93,14 @@ void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *m
  * loaded. Runs no Python: what it held (the contextvars' context) is returned in s->context. */
 void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts);
 
-/* The same for a context that does not run and never will again: its frames are abandoned, with
- * all they hold; chunks of CPython's are freed. */
-void fibril__pyslice_abandon(struct fibril__pyslice *s);
+/* Where the byte at p of the C stack of a context that does not run is now. On 3.12 and later some
+ * of its frames lie there; NULL: the stack is where it was. */
+typedef void *fibril__pyslice_at(void *arg, void *p);
+
+/* The same for a context that does not run and never will again. Its frames are abandoned, with all
+ * they hold; chunks of CPython's are freed. Returns false and leaves all as it is when frame
+ * objects refer to them: then the lent memory must stay, too. */
+bool fibril__pyslice_abandon(struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg);
 
 /* Bytes that the Python frames take beyond the memory that was lent, of a context that does not
  * run. */
@@ -105,8 +110,13 @@ size_t fibril__pyslice_beyond(const struct fibril__pyslice *s);
  * if it has none. */
 PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts);
 
-/* For the garbage collector: visits and drops what s holds, of a context that does not run. */
-int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg);
+/* How deep the deallocation of objects nests in ts, before 3.13; -1 later. */
+int fibril__pystate_trash(const PyThreadState *ts);
+
+/* For the garbage collector: visits what s and the variables of its frames hold, and drops what s
+ * does; of a context that does not run. */
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                             visitproc visit, void *arg);
 void fibril__pyslice_clear(struct fibril__pyslice *s);
 
 /* What doctor says of the paths taken. */

@@ -109,6 +109,113 @@ static inline void load_context(struct fibril__pyslice *s, PyThreadState *ts)
     ts->context_ver++;
 }
 
+int fibril__pystate_trash(const PyThreadState *ts)
+{
+#ifdef TRASH
+    return TRASH(ts);
+#else
+    (void)ts;
+    return -1;
+#endif
+}
+
+/* ---- frames ---- */
+
+/* As far as it concerns us. Localsplus are the variables of the function; above them is its stack,
+ * whose height only the interpreter knows while it runs. */
+struct frame {
+#if PY_VERSION_HEX < 0x030c0000
+    PyObject *func, *globals, *builtins, *locals, *code, *object;
+    struct frame *previous;
+    void *instr;
+    int stacktop;
+    bool is_entry;
+    char owner;
+    PyObject *localsplus[1];
+#elif PY_VERSION_HEX < 0x030e0000
+    PyObject *code;
+    struct frame *previous;
+    PyObject *func, *globals, *builtins, *locals, *object;
+    void *instr;
+    int stacktop;
+    uint16_t return_offset;
+    char owner;
+    PyObject *localsplus[1];
+#else
+    uintptr_t code;
+    struct frame *previous;
+    uintptr_t func;
+    PyObject *globals, *builtins, *locals, *object;
+    void *instr, *stackpointer;
+    uint16_t return_offset;
+    char owner;
+    uint8_t visited;
+    uintptr_t localsplus[1];
+#endif
+};
+
+enum { OWNED_BY_THREAD = 0, OWNED_BY_GENERATOR = 1 }; /* others: the interpreter's own */
+
+/* The first frame of Python's at f or below it. On 3.12 and later there is another kind where C
+ * code has called Python: it lies on the C stack, which may be elsewhere now. */
+static struct frame *first_of_python(struct frame *f, fibril__pyslice_at *at, void *arg)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    while (f) {
+        const struct frame *here = at ? at(arg, f) : f;
+        if (here->owner == OWNED_BY_THREAD || here->owner == OWNED_BY_GENERATOR) {
+            break;
+        }
+        f = here->previous;
+    }
+#else
+    (void)at, (void)arg;
+#endif
+    return f;
+}
+
+#define EACH_FRAME(f, s, at, arg)                                                                  \
+    for (struct frame *f = first_of_python((struct frame *)(void *)(s)->frame, at, arg); f;        \
+         f = first_of_python(f->previous, at, arg))
+
+#if PY_VERSION_HEX >= 0x030e0000
+/* Tagged ones are borrowed, or no objects. */
+static PyObject *counted(uintptr_t ref)
+{
+    return ref & 3 ? NULL : (PyObject *)ref;
+}
+static PyCodeObject *code_of(const struct frame *f)
+{
+    return (PyCodeObject *)(f->code & ~(uintptr_t)3);
+}
+#else
+static PyObject *counted(PyObject *ref)
+{
+    return ref;
+}
+static PyCodeObject *code_of(const struct frame *f)
+{
+    return (PyCodeObject *)f->code;
+}
+#endif
+
+/* A generator visits its own frame. */
+static int visit_frame(const struct frame *f, visitproc visit, void *arg)
+{
+    if (f->owner != OWNED_BY_THREAD) {
+        return 0;
+    }
+    Py_VISIT(f->object);
+    Py_VISIT(f->locals);
+    Py_VISIT(counted(f->func));
+    Py_VISIT(counted(f->code));
+    for (int i = 0; i < code_of(f)->co_nlocalsplus; i++) {
+        PyObject *o = counted(f->localsplus[i]);
+        Py_VISIT(o);
+    }
+    return 0;
+}
+
 /* ---- switching ---- */
 
 void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
@@ -193,12 +300,19 @@ static void free_beyond(_PyStackChunk *chunk)
     }
 }
 
-void fibril__pyslice_abandon(struct fibril__pyslice *s)
+bool fibril__pyslice_abandon(struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg)
 {
+    EACH_FRAME(f, s, at, arg)
+    {
+        if (f->object) {
+            return false;
+        }
+    }
     free_beyond(s->chunk);
     s->chunk = NULL;
     s->frame = NULL;
     s->exc_info = &s->exc;
+    return true;
 }
 
 size_t fibril__pyslice_beyond(const struct fibril__pyslice *s)
@@ -238,8 +352,16 @@ PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
     return frame;
 }
 
-int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg)
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                             visitproc visit, void *arg)
 {
+    EACH_FRAME(f, s, at, at_arg)
+    {
+        int rc = visit_frame(f, visit, arg);
+        if (rc) {
+            return rc;
+        }
+    }
     Py_VISIT(s->context);
     Py_VISIT(s->exc.exc_value);
     return 0;
@@ -254,6 +376,12 @@ void fibril__pyslice_clear(struct fibril__pyslice *s)
 #else
 
 const bool fibril__pyslice_possible = false;
+
+int fibril__pystate_trash(const PyThreadState *ts)
+{
+    (void)ts;
+    return -1;
+}
 
 void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
 {
@@ -275,9 +403,10 @@ void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts)
     (void)s, (void)ts;
 }
 
-void fibril__pyslice_abandon(struct fibril__pyslice *s)
+bool fibril__pyslice_abandon(struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg)
 {
-    (void)s;
+    (void)s, (void)at, (void)arg;
+    return true;
 }
 
 size_t fibril__pyslice_beyond(const struct fibril__pyslice *s)
@@ -292,9 +421,10 @@ PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
     return NULL;
 }
 
-int fibril__pyslice_traverse(const struct fibril__pyslice *s, visitproc visit, void *arg)
+int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                             visitproc visit, void *arg)
 {
-    (void)s, (void)visit, (void)arg;
+    (void)s, (void)at, (void)at_arg, (void)visit, (void)arg;
     return 0;
 }
 
