@@ -10,7 +10,9 @@
  *
  * A joiner that gives up sends a withdrawal after its request, by a second message in the same
  * memory; the fibril's loop forgets the request then. An answer that crosses the withdrawal finds
- * nobody and does nothing.
+ * nobody. Both are under way in the same memory then: whichever arrives last frees it. And the
+ * joiner's loop may have ended by the time of the answer, or another may have its number: so
+ * answers go to the number, and to nobody if it stands for none.
  */
 #include "base/alloc.h"
 #include "sched/current.h"
@@ -24,7 +26,9 @@ struct fibril__join {
     struct fibril *f;
     struct fibril *joiner; /* NULL once it has given up; the joiner's loop only */
     int result;
-    bool noted; /* f->joiner is this; f's loop only */
+    bool busy;            /* the answer: somebody else joins */
+    bool noted;           /* f->joiner is this; f's loop only */
+    _Atomic bool crossed; /* of a withdrawal and the answer it crosses, one has arrived */
 };
 
 static struct fibril *blocker(const struct fibril *f)
@@ -51,6 +55,9 @@ static const struct fibril__wait_kind local_kind = {
 static int join_local(struct fibril *self, struct fibril *f, int64_t deadline_ns, int *ret_result)
 {
     if (f->state < FIBRIL__EXITING) {
+        if (UNLIKELY(f->joiner)) {
+            fibril__inbox_drain(self->loop); /* one of another loop may have given up */
+        }
         if (f->joiner) {
             return -EBUSY;
         }
@@ -69,13 +76,23 @@ static int join_local(struct fibril *self, struct fibril *f, int64_t deadline_ns
 
 /* ---- across loops ---- */
 
+/* The second to come frees what the first still needed. */
+static void cross(struct fibril__join *j)
+{
+    if (atomic_exchange(&j->crossed, true)) {
+        fibril__free(j);
+    }
+}
+
 static void withdraw(struct fibril__message *message)
 {
     struct fibril__join *j = CONTAINER_OF(message, struct fibril__join, withdrawal);
-    if (j->noted) {
-        j->f->joiner = NULL;
-        j->f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
+    if (!j->noted) {
+        cross(j);
+        return;
     }
+    j->f->joiner = NULL;
+    j->f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
     fibril__free(j);
 }
 
@@ -92,15 +109,13 @@ static void answered(struct fibril__message *message)
     if (j->joiner) {
         struct fibril *joiner = j->joiner;
         j->joiner = NULL;
-        fibril__wake(joiner, 0);
+        fibril__wake(joiner, j->busy ? -EBUSY : 0);
+        if (j->busy) {
+            fibril__free(j);
+        }
+    } else {
+        cross(j);
     }
-}
-
-static void answer(struct fibril__join *j, struct fibril *f)
-{
-    j->noted = false;
-    j->result = (int)f->result;
-    j->message.run = answered;
 }
 
 static bool abort_remote(struct fibril *f, int error)
@@ -119,19 +134,34 @@ static bool abort_remote(struct fibril *f, int error)
 static const struct fibril__wait_kind remote_kind = {
     .name = "join", .reason = FIBRIL__BY_JOIN, .abort = abort_remote, .blocker = blocker};
 
-/* The joiner's loop is kept beside the request, as the joiner may have given up. */
+/* The number of the joiner's loop is kept beside the request, as the joiner may have given up. */
 struct ask {
     struct fibril__join join;
-    struct fibril_loop *home;
+    unsigned home;
 };
+
+static void answer(struct ask *a, struct fibril *f)
+{
+    struct fibril__join *j = &a->join;
+    j->noted = false;
+    j->result = (int)f->result;
+    j->message.run = answered;
+    if (!fibril__loop_send_slot(a->home, &j->message)) {
+        cross(j); /* it gave up, or its loop would be there */
+    }
+}
 
 static void ask(struct fibril__message *message)
 {
     struct ask *a = CONTAINER_OF(message, struct ask, join.message);
     struct fibril *f = a->join.f;
     if (f->state >= FIBRIL__EXITING) {
-        answer(&a->join, f);
-        fibril__loop_send(a->home, &a->join.message);
+        answer(a, f);
+        return;
+    }
+    if (f->joiner) {
+        a->join.busy = true;
+        answer(a, f);
         return;
     }
     a->join.noted = true;
@@ -145,7 +175,8 @@ static int join_remote(struct fibril *self, struct fibril *f, int64_t deadline_n
     if (!a) {
         return -ENOMEM;
     }
-    *a = (struct ask){.join = {.message.run = ask, .f = f, .joiner = self}, .home = self->loop};
+    *a = (struct ask){.join = {.message.run = ask, .f = f, .joiner = self},
+                      .home = self->loop->index};
     self->wait_data = &a->join;
     fibril__loop_send(f->loop, &a->join.message);
     int64_t rc = fibril__park(&remote_kind, f, deadline_ns);
@@ -166,8 +197,7 @@ void fibril__answer_joiner(struct fibril *f)
     struct ask *a = CONTAINER_OF(j, struct ask, join);
     f->joiner = NULL;
     f->flags &= (uint8_t)~FIBRIL__F_REMOTE;
-    answer(j, f);
-    fibril__loop_send(a->home, &j->message);
+    answer(a, f);
 }
 
 /* ---- both ---- */

@@ -74,9 +74,13 @@ static ALWAYS_INLINE void fibril__release(struct fibril *f)
     }
 }
 
-/* Gives up the handle of a fibril of this loop. */
+/* Gives up the handle of a fibril of this loop. Whatever another loop did to f while it had the
+ * handle (a cancellation) lies in the inbox at the latest now, and has to come before f goes. */
 static ALWAYS_INLINE void fibril__drop_handle(struct fibril *f)
 {
+    if (UNLIKELY(atomic_load_explicit(&f->loop->inbox.head, memory_order_relaxed) != 0)) {
+        fibril__inbox_drain(f->loop);
+    }
     f->flags &= (uint8_t)~FIBRIL__F_HANDLE;
     if (f->state == FIBRIL__DONE) {
         fibril__release(f);
