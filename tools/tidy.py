@@ -41,6 +41,7 @@ ERRNO_FILES = {"src/debug/debug.c": "sigaltstack",
 # A thread-local read before a switch and used after it may be another thread's.
 THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
                       "src/sched/current.h": "the one home of the current loop",
+                      "src/base/turns.c": "the place of this OS thread among those in turns",
                       "src/posix/layer.c": "what a covered call is on this OS thread, read first by each",
                       "src/posix/layer.h": "what a covered call is on this OS thread, read first by each",
                       "src/posix/load.c": "what is to be done under the loader's lock",

@@ -8,6 +8,9 @@
  * operation that could be over at once is sometimes over only later (as io_uring's are), and a
  * cancelled one is sometimes still on its way and may succeed.
  *
+ * Where OS threads run in turns (base/turns.h), the loops of all of them share one virtual clock,
+ * and a wait gives the turn away: then a seed replays a run of several loops.
+ *
  * The one place where it touches the world is a loop that waits for other OS threads (base.owed,
  * base.foreign): no virtual time passes while an answer is owed, so a run with offloaded calls
  * stays reproducible.
@@ -16,6 +19,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/turns.h"
 #include "poll/sim.h"
 
 #include <errno.h>
@@ -58,6 +62,8 @@ static int sim_open(const struct fibril__poll_opts *opts, struct fibril__poller 
     fibril__list_init(&s->over);
     fibril__list_init(&s->batch);
     fibril__list_init(&s->named);
+    s->turn = fibril__turns_self();
+    fibril__turns_follow(&s->now_ns);
     *ret_poller = &s->base;
     return 0;
 }
@@ -97,6 +103,8 @@ static void sim_close(struct fibril__poller *p)
         drop_event(s, CONTAINER_OF(n, struct fibril__sim_event, node));
     }
     FIBRIL_CHECK(s->promised == 0);
+    fibril__turns_note(s->hash);
+    fibril__turns_follow(NULL);
     fibril__heap_fini(&s->events);
     fibril__free(s->fds);
     fibril__free(s);
@@ -205,6 +213,9 @@ static int deliver(struct fibril__sim *s)
 /* Really waits for wake(). */
 static void wait_outside(struct fibril__sim *s)
 {
+    if (s->turn >= 0 && !s->base.owed) {
+        fibril__turns_rest(INT64_MAX);
+    }
     while (atomic_load_explicit(&s->woken, memory_order_acquire) == 0) {
         syscall(SYS_futex, &s->woken, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
     }
@@ -215,13 +226,28 @@ static void pass_until(struct fibril__sim *s, int64_t at_ns)
 {
     if (at_ns > s->now_ns) {
         s->now_ns = at_ns;
+        if (s->turn >= 0) {
+            fibril__turns_pass(at_ns);
+        }
     }
     fibril__sim_happen(s);
+}
+
+/* Until then, or less when loops in turns have something for this one. */
+static void rest_until(struct fibril__sim *s, int64_t at_ns)
+{
+    if (s->turn < 0) {
+        pass_until(s, at_ns);
+    } else {
+        fibril__turns_rest(at_ns);
+        fibril__sim_happen(s);
+    }
 }
 
 static int sim_wait(struct fibril__poller *p, int64_t deadline_ns)
 {
     struct fibril__sim *s = sim_of(p);
+    fibril__turn_point();
     bool woken = atomic_exchange_explicit(&s->woken, 0, memory_order_acquire);
     bool look = woken || deadline_ns <= s->now_ns;
     pass_until(s, s->now_ns + (look ? s->config.tick_ns : 0));
@@ -241,7 +267,7 @@ static int sim_wait(struct fibril__poller *p, int64_t deadline_ns)
             }
             return 0; /* the loop may see now that it is stuck */
         }
-        pass_until(s, next < deadline_ns ? next : deadline_ns);
+        rest_until(s, next < deadline_ns ? next : deadline_ns);
         count = deliver(s);
         if (count || s->now_ns >= deadline_ns || atomic_load(&s->woken)) {
             return count;
@@ -254,6 +280,9 @@ static void sim_wake(struct fibril__poller *p)
     struct fibril__sim *s = sim_of(p);
     if (atomic_exchange_explicit(&s->woken, 1, memory_order_release) == 0) {
         int kept = errno; /* this may run in a signal handler */
+        if (s->turn >= 0) {
+            fibril__turns_wake(s->turn);
+        }
         syscall(SYS_futex, &s->woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
         errno = kept;
     }

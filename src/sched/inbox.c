@@ -2,6 +2,7 @@
 /* See inbox.h. */
 #include "sched/inbox.h"
 
+#include "base/turns.h"
 #include "poll/poll.h"
 #include "sched/loop.h"
 
@@ -24,9 +25,13 @@ static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t 
     uintptr_t head = atomic_load_explicit(&loop->inbox.head, memory_order_relaxed);
     do {
         __atomic_store_n(&link->next, (struct fibril__link *)head, __ATOMIC_RELAXED);
+        fibril__turn_point();
     } while (!atomic_compare_exchange_weak(&loop->inbox.head, &head, word));
+    fibril__turn_point();
     if (atomic_load(&loop->asleep)) {
+        fibril__turn_point();
         loop->poller->ops->wake(loop->poller);
+        fibril__turn_point();
     }
     atomic_fetch_sub(&loop->senders, 1);
 }
@@ -34,6 +39,7 @@ static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t 
 void fibril__inbox_fini(struct fibril_loop *loop)
 {
     while (atomic_load(&loop->senders) > 0) {
+        fibril__turn_spin();
         cpu_relax();
     }
 }
@@ -79,6 +85,7 @@ bool fibril__inbox_drain(struct fibril_loop *loop)
     if (!atomic_load_explicit(&loop->inbox.head, memory_order_relaxed)) {
         return false;
     }
+    fibril__turn_point();
     uintptr_t word = reverse(atomic_exchange(&loop->inbox.head, 0));
     while (word) {
         uintptr_t next = (uintptr_t)link_of(word)->next;

@@ -5,6 +5,7 @@
  */
 #include "sched/loop.h"
 
+#include "base/turns.h"
 #include "poll/poll.h"
 #include "poll/poll_sim.h"
 #include "sched/current.h"
@@ -90,6 +91,7 @@ static void sleep_in_poller(struct fibril_loop *loop)
     int64_t deadline_ns = next_deadline(loop);
     atomic_fetch_add(&loop->sleeps, 1);
     atomic_store(&loop->asleep, true);
+    fibril__turn_point();
     if (atomic_load(&loop->inbox.head) == 0) {
         bool quiet = loop->poller->pending == 0 || fibril__sim_stuck(loop->poller);
         bool hopeless = deadline_ns == INT64_MAX && quiet && loop->outside == 0;
@@ -99,6 +101,7 @@ static void sleep_in_poller(struct fibril_loop *loop)
             poll(loop, loop->serving ? INT64_MAX : loop->now_ns + LOOK_AGAIN_NS);
         }
     }
+    fibril__turn_point();
     atomic_store(&loop->asleep, false);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/turns.h"
 #include "poll/poll.h"
 #include "poll/poll_sim.h"
 #include "sched/current.h"
@@ -56,6 +57,7 @@ static void leave_table(struct fibril_loop *loop)
     atomic_store(&loops[loop->index], NULL);
     atomic_fetch_sub(&loop_count, 1);
     while (atomic_load(&visitors[loop->index]) > 0) {
+        fibril__turn_spin();
         cpu_relax();
     }
 }
@@ -64,6 +66,7 @@ bool fibril__loop_send_slot(unsigned i, struct fibril__message *m)
 {
     atomic_fetch_add(&visitors[i], 1);
     struct fibril_loop *loop = atomic_load(&loops[i]);
+    fibril__turn_point();
     if (loop) {
         fibril__loop_send(loop, m);
     }
@@ -418,12 +421,14 @@ struct start {
     pthread_mutex_t lock;
     pthread_cond_t done_cond;
     bool done;
+    int turn; /* the thread's place where threads run in turns, see base/turns.h */
 };
 
 struct stop {
     struct fibril__message message;
     struct fibril_loop *loop;
     struct fibril *waiter; /* in fibril_loop_stop, on another loop */
+    int turn;
 };
 
 static bool abort_never(struct fibril *f, int error)
@@ -457,6 +462,7 @@ static void *loop_thread(void *arg)
 {
     struct start *start = arg;
     struct fibril_loop *loop = NULL;
+    fibril__turns_enter(start->turn);
     int rc = fibril_loop_attach(start->opts, &loop);
     pthread_mutex_lock(&start->lock);
     start->rc = rc;
@@ -467,8 +473,10 @@ static void *loop_thread(void *arg)
     if (rc == 0) {
         struct stop *stop = serve(loop);
         fibril_loop_detach();
+        stop->turn = fibril__turns_self();
         fibril__wake(stop->waiter, 0);
     }
+    fibril__turns_leave();
     return NULL;
 }
 
@@ -476,10 +484,14 @@ int fibril_loop_start(const struct fibril_opts *opts, struct fibril_loop **ret_l
 {
     struct start start = {
         .opts = opts, .lock = PTHREAD_MUTEX_INITIALIZER, .done_cond = PTHREAD_COND_INITIALIZER};
+    start.turn = fibril__turns_add();
     pthread_t thread;
     int rc = pthread_create(&thread, NULL, loop_thread, &start);
     if (rc != 0) {
         return rc == EAGAIN ? -ENOMEM : -rc;
+    }
+    while (start.turn >= 0 && !start.done) {
+        fibril__turn_spin();
     }
     pthread_mutex_lock(&start.lock);
     while (!start.done) {
@@ -487,6 +499,7 @@ int fibril_loop_start(const struct fibril_opts *opts, struct fibril_loop **ret_l
     }
     pthread_mutex_unlock(&start.lock);
     if (start.rc < 0) {
+        fibril__turns_await(start.turn);
         pthread_join(thread, NULL);
         return start.rc;
     }
@@ -512,13 +525,15 @@ int fibril_loop_stop(struct fibril_loop *target)
     if (!stop) {
         return -ENOMEM;
     }
-    *stop = (struct stop){.message.run = run_stop, .loop = target, .waiter = here->current};
+    *stop =
+        (struct stop){.message.run = run_stop, .loop = target, .waiter = here->current, .turn = -1};
     fibril_shield_begin();
     here->outside++;
     fibril__loop_send(target, &stop->message);
     fibril__park(&stop_kind, target, FIBRIL_FOREVER);
     here->outside--;
     fibril_shield_end();
+    fibril__turns_await(stop->turn);
     pthread_join(thread, NULL);
     fibril__free(stop);
     return 0;

@@ -6,6 +6,7 @@
 #include <fibril/embed.h>
 
 #include "base/alloc.h"
+#include "base/turns.h"
 #include "sched/current.h"
 
 #include <errno.h>
@@ -63,6 +64,7 @@ int fibril_waker_wait_as(struct fibril_waker *w, const struct fibril_waker_info 
     }
     uintptr_t state = EMPTY;
     w->info = info;
+    fibril__turn_point();
     if (!atomic_compare_exchange_strong(&w->state, &state, (uintptr_t)self)) {
         if (state != SET) {
             return -EBUSY;
@@ -85,12 +87,14 @@ int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns)
 void fibril_waker_wake(struct fibril_waker *w)
 {
     uintptr_t state = atomic_load(&w->state);
+    fibril__turn_point();
     for (;;) {
         uintptr_t next = state == EMPTY ? SET : state == SET ? SET : EMPTY;
         if (atomic_compare_exchange_weak(&w->state, &state, next)) {
             break;
         }
     }
+    fibril__turn_point();
     if (state != EMPTY && state != SET) {
         fibril__wake((struct fibril *)state, 0);
     }

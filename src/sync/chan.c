@@ -19,6 +19,8 @@ enum { RING_BYTES_MAX = 1 << 30 };
 
 /* ---- making and freeing ---------------------------------------------------------------------- */
 
+static _Atomic uint32_t last_number;
+
 int fibril_chan_new(size_t elem_bytes, size_t capacity, unsigned flags,
                     struct fibril_chan **ret_chan)
 {
@@ -39,6 +41,7 @@ int fibril_chan_new(size_t elem_bytes, size_t capacity, unsigned flags,
         }
     }
     ch->spin.shared = flags & FIBRIL_SHARED;
+    ch->number = ch->spin.shared ? atomic_fetch_add(&last_number, 1) : 0;
     ch->elem_bytes = elem_bytes;
     ch->capacity = capacity;
     fibril__list_init(&ch->receivers);

@@ -29,6 +29,7 @@
 struct fibril_chan {
     struct fibril__spin spin;
     bool closed;
+    uint32_t number; /* of a shared one: the order in which a select takes locks */
     size_t elem_bytes;
     size_t capacity, head; /* the ring: how many fit, and where the oldest is */
     size_t len; /* how many there are; written under the spin lock, read anywhere (relaxed) */

@@ -171,6 +171,13 @@ static void add_clauses(struct fibril__select_record *r, struct fibril_case *cas
     }
 }
 
+/* The order in which locks are taken: that of making, so that it is the same in each run of a
+ * simulation. Should numbers ever come round, addresses decide. */
+static bool comes_after(const struct fibril_chan *a, const struct fibril_chan *b)
+{
+    return a->number != b->number ? a->number > b->number : (uintptr_t)a > (uintptr_t)b;
+}
+
 /* Shell's sort, then each channel once. qsort may allocate, and may so fail or block. */
 static void sort_shared(struct fibril__select_record *r)
 {
@@ -180,7 +187,7 @@ static void sort_shared(struct fibril__select_record *r)
         for (size_t i = gap; i < n; i++) {
             struct fibril_chan *ch = a[i];
             size_t j = i;
-            for (; j >= gap && (uintptr_t)a[j - gap] > (uintptr_t)ch; j -= gap) {
+            for (; j >= gap && comes_after(a[j - gap], ch); j -= gap) {
                 a[j] = a[j - gap];
             }
             a[j] = ch;

@@ -15,6 +15,7 @@ void fibril__spin_wait(struct fibril__spin *s)
     unsigned rounds = 0;
     do {
         while (__atomic_load_n(&s->held, __ATOMIC_RELAXED)) {
+            fibril__turn_spin();
             if (++rounds % ROUNDS_PER_OFFER) {
                 cpu_relax();
             } else {

@@ -3,7 +3,7 @@
  * The lock of a FIBRIL_SHARED object's few words and lists. It is taken only when the object is
  * shared: for all others it is one predictable branch and no atomic instruction. Nobody parks,
  * allocates, wakes or copies a large element while holding one, and whoever needs several takes
- * them in the order of their addresses.
+ * them in the order in which they were made.
  *
  * Rejected: a futex. A loop that sleeps in the kernel stops all its fibrils, and the sections are a
  * few dozen instructions; after some rounds the spinner offers its processor, which is all that a
@@ -13,6 +13,7 @@
 #define FIBRIL_SYNC_SPIN_H
 
 #include "base/compiler.h"
+#include "base/turns.h"
 
 #include <stdbool.h>
 
@@ -26,8 +27,12 @@ void fibril__spin_wait(struct fibril__spin *s);
 
 static inline void fibril__spin_lock(struct fibril__spin *s)
 {
-    if (UNLIKELY(s->shared) && __atomic_exchange_n(&s->held, 1, __ATOMIC_ACQUIRE)) {
-        fibril__spin_wait(s);
+    if (UNLIKELY(s->shared)) {
+        fibril__turn_point();
+        if (__atomic_exchange_n(&s->held, 1, __ATOMIC_ACQUIRE)) {
+            fibril__spin_wait(s);
+        }
+        fibril__turn_point();
     }
 }
 
@@ -35,6 +40,7 @@ static inline void fibril__spin_unlock(struct fibril__spin *s)
 {
     if (UNLIKELY(s->shared)) {
         __atomic_store_n(&s->held, 0, __ATOMIC_RELEASE);
+        fibril__turn_point();
     }
 }
 
