@@ -17,15 +17,12 @@
  * FORGET does not unregister, as close(2) does that; an event with an old generation comes from a
  * duplicate that is still open, and is dropped.
  */
-#include "poll/poll.h"
-
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "poll/attempt.h"
-#include "poll/fd_table.h"
 #include "poll/finished.h"
-#include "poll/wakeup.h"
+#include "poll/kernel.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -41,10 +38,7 @@ enum state { WAITING = 1, CONNECTING, FINISHED };
 static const uint32_t all_edges = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | (uint32_t)EPOLLET;
 
 struct epoll_poller {
-    struct fibril__poller base;
-    struct fibril__fd_table table;
-    struct fibril__list finished; /* over, done is still to be called */
-    struct fibril__wakeup wakeup;
+    struct fibril__kernel kernel; /* first */
     int epoll_fd;
     bool no_pwait2; /* the kernel lacks epoll_pwait2 */
     struct epoll_event events[FIBRIL__BATCH];
@@ -52,7 +46,7 @@ struct epoll_poller {
 
 static inline struct epoll_poller *self_of(struct fibril__poller *p)
 {
-    return CONTAINER_OF(p, struct epoll_poller, base);
+    return CONTAINER_OF(p, struct epoll_poller, kernel.base);
 }
 
 /* ---- trying -------------------------------------------------------------------------------------
@@ -83,7 +77,7 @@ static int64_t attempt(struct fibril__fd_record *r, struct fibril__op *op)
 static int64_t epoll_attempt(struct fibril__poller *base, struct fibril__op *op)
 {
     struct fibril__fd_record nobody = {.kind = FIBRIL__KIND_UNKNOWN};
-    struct fibril__fd_record *r = fibril__fd_table_get(&self_of(base)->table, op->fd);
+    struct fibril__fd_record *r = fibril__fd_table_get(&self_of(base)->kernel.table, op->fd);
     return attempt(r ? r : &nobody, op);
 }
 
@@ -135,7 +129,7 @@ static int queue(struct epoll_poller *p, struct fibril__list *list, struct fibri
         op->poller_state = WAITING;
     }
     fibril__list_push(list, &op->link);
-    p->base.pending++;
+    p->kernel.base.pending++;
     return 0;
 }
 
@@ -156,7 +150,7 @@ static void finish(struct epoll_poller *p, struct fibril__op *op, int64_t result
     fibril__link_remove(&op->link);
     op->result = result;
     op->poller_state = FINISHED;
-    fibril__list_push(&p->finished, &op->link);
+    fibril__list_push(&p->kernel.finished, &op->link);
 }
 
 static void run_list(struct epoll_poller *p, struct fibril__fd_record *r, struct fibril__list *list,
@@ -200,7 +194,7 @@ static void drop_stale(struct epoll_poller *p, const struct fibril__fd_record *r
 static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
 {
     int fd = (int)(uint32_t)e->data.u64;
-    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, fd);
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->kernel.table, fd);
     if (UNLIKELY(!r || r->generation != (uint32_t)(e->data.u64 >> 32))) {
         drop_stale(p, r, fd);
         return;
@@ -278,7 +272,7 @@ static bool forget_list(struct epoll_poller *p, struct fibril__list *list)
 
 static int start_forget(struct epoll_poller *p, struct fibril__op *op)
 {
-    struct fibril__fd_record *r = fibril__fd_table_peek(&p->table, op->fd);
+    struct fibril__fd_record *r = fibril__fd_table_peek(&p->kernel.table, op->fd);
     if (!r) {
         return fibril__op_over(op, 0);
     }
@@ -289,7 +283,7 @@ static int start_forget(struct epoll_poller *p, struct fibril__op *op)
     if (!any) {
         return fibril__op_over(op, 0);
     }
-    p->base.pending++;
+    p->kernel.base.pending++;
     finish(p, op, 0);
     return 0;
 }
@@ -306,7 +300,7 @@ static int epoll_start(struct fibril__poller *base, struct fibril__op *op)
     if (UNLIKELY(op->fd < 0)) {
         return fibril__op_over(op, -EBADF);
     }
-    struct fibril__fd_record *r = fibril__fd_table_get(&p->table, op->fd);
+    struct fibril__fd_record *r = fibril__fd_table_get(&p->kernel.table, op->fd);
     if (UNLIKELY(!r)) {
         return fibril__op_over(op, -ENOMEM);
     }
@@ -323,7 +317,7 @@ static int epoll_cancel(struct fibril__poller *base, struct fibril__op *op)
         return 0;
     }
     fibril__link_remove(&op->link);
-    p->base.pending--;
+    p->kernel.base.pending--;
     return fibril__op_over(op, -ECANCELED);
 }
 
@@ -368,34 +362,23 @@ static int epoll_poller_wait(struct fibril__poller *base, int64_t deadline_ns)
 {
     struct epoll_poller *p = self_of(base);
     bool woken = false;
-    int64_t left_ns = fibril__list_empty(&p->finished) ? fibril__time_left(deadline_ns) : 0;
+    int64_t left_ns = fibril__list_empty(&p->kernel.finished) ? fibril__time_left(deadline_ns) : 0;
     for (;;) {
         if (left_ns == 0) {
-            woken |= fibril__wakeup_taken(&p->wakeup);
+            woken |= fibril__wakeup_taken(&p->kernel.wakeup);
             look(p, 0);
-        } else if (fibril__wakeup_sleep(&p->wakeup)) {
+        } else if (fibril__wakeup_sleep(&p->kernel.wakeup)) {
             look(p, left_ns);
-            woken = fibril__wakeup_awake(&p->wakeup);
+            woken = fibril__wakeup_awake(&p->kernel.wakeup);
         } else {
             woken = true;
             look(p, 0);
         }
-        if (!fibril__list_empty(&p->finished) || woken || left_ns == 0) {
-            return fibril__finished_call(&p->base, &p->finished);
+        if (!fibril__list_empty(&p->kernel.finished) || woken || left_ns == 0) {
+            return fibril__finished_call(&p->kernel.base, &p->kernel.finished);
         }
         left_ns = fibril__time_left(deadline_ns);
     }
-}
-
-static void epoll_wake(struct fibril__poller *base)
-{
-    fibril__wakeup_send(&self_of(base)->wakeup);
-}
-
-static int64_t epoll_now(struct fibril__poller *base)
-{
-    (void)base;
-    return fibril__clock_now();
 }
 
 /* ---- opening ------------------------------------------------------------------------------------
@@ -407,16 +390,16 @@ static int open_descriptors(struct epoll_poller *p)
     if (p->epoll_fd < 0) {
         return -errno;
     }
-    int rc = fibril__wakeup_open(&p->wakeup);
+    int rc = fibril__wakeup_open(&p->kernel.wakeup);
     if (rc < 0) {
         close(p->epoll_fd);
         return rc;
     }
     /* Edge-triggered, so that nobody has to read the counter back to zero. */
     struct epoll_event e = {.events = EPOLLIN | (uint32_t)EPOLLET, .data.u64 = WAKE_DATA};
-    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->wakeup.fd, &e) < 0) {
+    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->kernel.wakeup.fd, &e) < 0) {
         rc = -errno;
-        fibril__wakeup_close(&p->wakeup);
+        fibril__wakeup_close(&p->kernel.wakeup);
         close(p->epoll_fd);
     }
     return rc;
@@ -434,18 +417,18 @@ static int epoll_open(const struct fibril__poll_opts *opts, struct fibril__polle
         fibril__free(p);
         return rc;
     }
-    fibril__list_init(&p->finished);
-    p->base.ops = &fibril__poll_epoll;
-    *ret_poller = &p->base;
+    fibril__list_init(&p->kernel.finished);
+    p->kernel.base.ops = &fibril__poll_epoll;
+    *ret_poller = &p->kernel.base;
     return 0;
 }
 
 static void epoll_close(struct fibril__poller *base)
 {
     struct epoll_poller *p = self_of(base);
-    fibril__wakeup_close(&p->wakeup);
+    fibril__wakeup_close(&p->kernel.wakeup);
     close(p->epoll_fd);
-    fibril__fd_table_fini(&p->table);
+    fibril__fd_table_fini(&p->kernel.table);
     fibril__free(p);
 }
 
@@ -458,6 +441,6 @@ const struct fibril__poll_ops fibril__poll_epoll = {
     .attempt = epoll_attempt,
     .cancel = epoll_cancel,
     .wait = epoll_poller_wait,
-    .wake = epoll_wake,
-    .now = epoll_now,
+    .wake = fibril__kernel_wake,
+    .now = fibril__kernel_now,
 };
