@@ -108,6 +108,7 @@ static inline void fibril__py_leave(struct pyfibril *p)
     p->ours = true;
     if (fibril__py_next_takes()) {
         fibril__py.kept = true;
+        fibril__pystate_keep();
     } else {
         PyEval_SaveThread();
     }

@@ -36,7 +36,7 @@ static void drop_baton(void)
 {
     if (fibril__py.kept) {
         fibril__py.kept = false;
-        PyEval_SaveThread();
+        fibril__pystate_release();
     }
 }
 
@@ -51,7 +51,7 @@ static bool allocator_wants_gil(void)
 
 int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
 {
-    if (allocator_wants_gil()) {
+    if (allocator_wants_gil() || FIBRIL__PYSTATE_FIRST_TAKES_GIL) {
         drop_baton();
     }
     fibril__py.beginning = true;
@@ -79,8 +79,7 @@ void fibril__py_end(struct pyfibril *p)
     fibril__pystate_return_frames(ts);
     fibril__py_bind(p->fibril, NULL);
     if (fibril__py_next_takes()) {
-        fibril__pystate_swap(NULL);
-        PyThreadState_Delete(ts);
+        fibril__pystate_delete(ts);
         fibril__py.kept = true;
     } else {
         PyThreadState_DeleteCurrent();

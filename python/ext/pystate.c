@@ -4,17 +4,16 @@
  * Every way here that is not public API has a public one beside it, which -DFIBRIL_PY_PORTABLE=1
  * forces; a version that nobody has looked at does not compile without it.
  *
- * Two shortcuts are taken. A thread state's first frames go to memory of the fibril's own stack
- * instead of a 16 KiB mapping (the fields are in the public struct since 3.11). And 3.11 exchanges
- * the current thread state without touching the GIL; from 3.12 on PyThreadState_Swap drops and
- * takes the GIL itself, so there a switch goes through PyEval_SaveThread like any thread's.
+ * Three shortcuts are taken. A thread state's first frames go to memory of the fibril's own stack
+ * instead of a 16 KiB mapping (the fields are in the public struct since 3.11). The current thread
+ * state is exchanged while the GIL stays held (pystate_swap.c). And greenlets share a thread state
+ * (pystate_slice.c).
  *
  * Rejected: the internal headers (Py_BUILD_CORE), which break with each release.
  */
 #include "pystate.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,89 +25,6 @@
 #error                                                                                             \
     "this version of CPython is unknown to fibril: check pystate.c, or set -Dpython_portable=true"
 #endif
-
-/* ---- the current thread state ---- */
-
-static bool can_swap;
-
-bool fibril__pystate_init(void)
-{
-#if PY_VERSION_HEX < 0x030c0000 && !FIBRIL_PY_PORTABLE
-    can_swap = true;
-#endif
-    return can_swap;
-}
-
-void fibril__pystate_swap(PyThreadState *ts)
-{
-    PyThreadState_Swap(ts);
-}
-
-PyThreadState *fibril__pystate_current(void)
-{
-#if PY_VERSION_HEX >= 0x030d0000
-    return PyThreadState_GetUnchecked();
-#else
-    return _PyThreadState_UncheckedGet();
-#endif
-}
-
-/* ---- where CPython keeps it ---- */
-
-/* The calling OS thread's block of thread-locals of the object that CPython is in. */
-struct locals {
-    void **words;
-    size_t len;
-};
-
-static bool holds(const struct dl_phdr_info *info, uintptr_t address)
-{
-    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        uintptr_t low = info->dlpi_addr + p->p_vaddr;
-        if (p->p_type == PT_LOAD && address >= low && address - low < p->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    struct locals *found = arg;
-    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
-        return 0;
-    }
-    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-        if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) {
-            *found = (struct locals){info->dlpi_tls_data,
-                                     info->dlpi_phdr[i].p_memsz / sizeof *found->words};
-        }
-    }
-    return 1;
-}
-
-unsigned fibril__pystate_words(void **ret_words[static FIBRIL__PYSTATE_WORDS])
-{
-    struct locals all = {0};
-    unsigned candidates = 0, len = 0;
-    dl_iterate_phdr(find_locals, &all);
-    PyThreadState *ts = PyThreadState_Get();
-    const void *interp = PyThreadState_GetInterpreter(ts);
-    for (size_t i = 0; i < all.len && candidates < FIBRIL__PYSTATE_WORDS; i++) {
-        if (all.words[i] == ts || all.words[i] == interp) {
-            ret_words[candidates++] = &all.words[i];
-        }
-    }
-    PyEval_SaveThread();
-    for (unsigned i = 0; i < candidates; i++) {
-        if (*ret_words[i] == NULL) {
-            ret_words[len++] = ret_words[i];
-        }
-    }
-    PyEval_RestoreThread(ts);
-    return len;
-}
 
 /* ---- frames ---- */
 
@@ -260,7 +176,7 @@ const char *fibril__pystate_describe(void)
 {
     static char text[160];
     snprintf(text, sizeof text, "thread states %s; first frames %s; stacks in signal handlers %s",
-             can_swap ? "swapped with the GIL held" : "exchanged through the GIL",
+             fibril__pystate_can_swap() ? "swapped with the GIL held" : "exchanged through the GIL",
              FIBRIL_PY_PORTABLE ? "in chunks of CPython's" : "on the fibril's stack",
              find_writer() ? "written by the interpreter" : "not available");
     return text;

@@ -11,12 +11,31 @@
 
 #include <stdbool.h>
 
-/* Whether the current thread state can be exchanged while the GIL stays held, here and now. Call
- * once, with the GIL, before any other fibril runs. */
+/* ---- the current thread state (pystate_swap.c) ---- */
+
+/* Finds out whether the current thread state can be exchanged while the GIL stays held, here and
+ * now. Call with the GIL, on the main thread, before any other fibril runs. May let other OS
+ * threads have the GIL for a moment. */
 bool fibril__pystate_init(void);
 
-/* Makes ts (NULL: none) the current thread state of the OS thread, which keeps the GIL. */
+/* What it found. */
+bool fibril__pystate_can_swap(void);
+
+/* Makes ts the current thread state of the OS thread, which keeps the GIL. */
 void fibril__pystate_swap(PyThreadState *ts);
+
+/* The running fibril parks and the GIL stays held, in the name of nobody, until a swap. */
+void fibril__pystate_keep(void);
+
+/* Releases the GIL after a keep. */
+void fibril__pystate_release(void);
+
+/* Deletes ts, the current thread state, and keeps the GIL like the above. */
+void fibril__pystate_delete(PyThreadState *ts);
+
+/* Whether a new thread state must take the GIL itself before a swap may make it the current one:
+ * 3.14 notes the bounds of the C stack then. */
+#define FIBRIL__PYSTATE_FIRST_TAKES_GIL (PY_VERSION_HEX >= 0x030e0000)
 
 /* The current thread state, NULL if there is none. */
 PyThreadState *fibril__pystate_current(void);

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The current thread state, and how to exchange it while the GIL stays held. 3.11 offers that:
+ * PyThreadState_Swap. From 3.12 on that call drops and takes the GIL, so the exchange is made here
+ * by hand, in four places: the thread-local that says which thread state is current, the marks in
+ * both thread states, and (3.13 on) the GIL's note of its last holder, through which other threads
+ * ask for it. The marks are in the public struct; the other two have no name outside, so they are
+ * found by what they hold, once, and everything is tried out before it is relied on. Where anything
+ * is not as expected, switches go through the GIL like any thread's.
+ *
+ * Invariant: the last holder is a thread state that exists.
+ */
+#include "pystate.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <string.h>
+
+#define BY_API (PY_VERSION_HEX < 0x030c0000)
+#define BY_HAND (!BY_API && !FIBRIL_PY_PORTABLE)
+#define HAS_HOLDER (PY_VERSION_HEX >= 0x030d0000)
+
+static bool can_swap;
+
+bool fibril__pystate_can_swap(void)
+{
+    return can_swap;
+}
+
+PyThreadState *fibril__pystate_current(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* ---- where CPython keeps it ---- */
+
+/* The calling OS thread's block of thread-locals of the object that CPython is in. */
+struct locals {
+    void **words;
+    size_t len;
+};
+
+static bool holds(const struct dl_phdr_info *info, uintptr_t address)
+{
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t low = info->dlpi_addr + p->p_vaddr;
+        if (p->p_type == PT_LOAD && address >= low && address - low < p->p_memsz) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct locals *found = arg;
+    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) {
+            *found = (struct locals){info->dlpi_tls_data,
+                                     info->dlpi_phdr[i].p_memsz / sizeof *found->words};
+        }
+    }
+    return 1;
+}
+
+unsigned fibril__pystate_words(void **ret_words[static FIBRIL__PYSTATE_WORDS])
+{
+    struct locals all = {0};
+    unsigned candidates = 0, len = 0;
+    dl_iterate_phdr(find_locals, &all);
+    PyThreadState *ts = PyThreadState_Get();
+    const void *interp = PyThreadState_GetInterpreter(ts);
+    for (size_t i = 0; i < all.len && candidates < FIBRIL__PYSTATE_WORDS; i++) {
+        if (all.words[i] == ts || all.words[i] == interp) {
+            ret_words[candidates++] = &all.words[i];
+        }
+    }
+    PyEval_SaveThread();
+    for (unsigned i = 0; i < candidates; i++) {
+        if (*ret_words[i] == NULL) {
+            ret_words[len++] = ret_words[i];
+        }
+    }
+    PyEval_RestoreThread(ts);
+    return len;
+}
+
+#if BY_API
+
+bool fibril__pystate_init(void)
+{
+    can_swap = !FIBRIL_PY_PORTABLE;
+    return can_swap;
+}
+
+void fibril__pystate_swap(PyThreadState *ts)
+{
+    PyThreadState_Swap(ts);
+}
+
+/* The one that parks may stay the current one: no call of CPython minds. */
+void fibril__pystate_keep(void)
+{
+}
+
+void fibril__pystate_release(void)
+{
+    PyEval_SaveThread();
+}
+
+void fibril__pystate_delete(PyThreadState *ts)
+{
+    PyThreadState_Swap(NULL);
+    PyThreadState_Delete(ts);
+}
+
+#elif BY_HAND
+
+/* ---- the marks of a thread state ---- */
+
+static bool is_marked(const PyThreadState *ts, unsigned current)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    return ts->_status.active == current && (unsigned)ts->holds_gil == current &&
+           (unsigned)ts->state == current;
+#elif PY_VERSION_HEX >= 0x030d0000
+    return ts->_status.active == current && ts->_status.holds_gil == current &&
+           (unsigned)ts->state == current;
+#else
+    return ts->_status.active == current;
+#endif
+}
+
+static void mark(PyThreadState *ts, unsigned current)
+{
+    ts->_status.active = current & 1u;
+#if PY_VERSION_HEX >= 0x030e0000
+    ts->holds_gil = (int)current;
+#elif PY_VERSION_HEX >= 0x030d0000
+    ts->_status.holds_gil = current & 1u;
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+    __atomic_store_n(&ts->state, (int)current, __ATOMIC_RELAXED);
+#endif
+}
+
+/* ---- the thread-local ---- */
+
+static struct {
+    void **at[FIBRIL__PYSTATE_WORDS];
+    bool is_interp[FIBRIL__PYSTATE_WORDS]; /* it holds the interpreter, not the thread state */
+    unsigned len;
+} words;
+
+static PyThreadState *main_ts;
+
+static bool find_words(void)
+{
+    words.len = fibril__pystate_words(words.at);
+    unsigned states = 0;
+    for (unsigned i = 0; i < words.len; i++) {
+        words.is_interp[i] = *words.at[i] != main_ts;
+        states += !words.is_interp[i];
+    }
+    return states == 1;
+}
+
+static inline void set_words(PyThreadState *ts)
+{
+    for (unsigned i = 0; i < words.len; i++) {
+        *words.at[i] = ts && words.is_interp[i] ? (void *)ts->interp : ts;
+    }
+}
+
+/* ---- the last holder ---- */
+
+#if HAS_HOLDER
+
+static PyThreadState **holder;
+
+/* Looks through the interpreter's global state while the GIL passes to ts and back. */
+static bool find_holder(PyThreadState *ts)
+{
+    enum { MOST = 16 };
+    PyThreadState **candidates[MOST], **words_of;
+    Dl_info unused;
+    ElfW(Sym) *symbol = NULL;
+    words_of = dlsym(RTLD_DEFAULT, "_PyRuntime");
+    if (!words_of || !dladdr1(words_of, &unused, (void **)&symbol, RTLD_DL_SYMENT) || !symbol) {
+        return false;
+    }
+    size_t len = symbol->st_size / sizeof *words_of, found = 0, kept = 0;
+    PyThreadState_Swap(ts);
+    for (size_t i = 0; i < len && found < MOST; i++) {
+        if (words_of[i] == ts) {
+            candidates[found++] = &words_of[i];
+        }
+    }
+    PyThreadState_Swap(main_ts);
+    for (size_t i = 0; i < found; i++) {
+        if (*candidates[i] == main_ts) {
+            holder = candidates[i];
+            kept++;
+        }
+    }
+    return kept == 1;
+}
+
+/* What others asked the last holder for, the next one is to see. More than was asked does no harm:
+ * who looks finds nothing to do. */
+static inline void hold(PyThreadState *ts)
+{
+    enum { DROP_REQUEST = 1 << 0, CALLS_TO_DO = 1 << 2 };
+    uintptr_t asked = __atomic_load_n(&(*holder)->eval_breaker, __ATOMIC_RELAXED);
+    if (asked & (DROP_REQUEST | CALLS_TO_DO)) {
+        __atomic_fetch_or(&ts->eval_breaker, asked & (DROP_REQUEST | CALLS_TO_DO),
+                          __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(holder, ts, __ATOMIC_RELAXED);
+}
+
+#else
+
+static bool find_holder(PyThreadState *ts)
+{
+    PyThreadState_Swap(ts); /* so that it has been current once */
+    PyThreadState_Swap(main_ts);
+    return true;
+}
+
+/* 3.12 asks the interpreter, not a thread. */
+static inline void hold(PyThreadState *ts)
+{
+    (void)ts;
+}
+
+#endif
+
+/* ---- the exchange ---- */
+
+void fibril__pystate_keep(void)
+{
+    mark(fibril__pystate_current(), 0);
+    set_words(NULL);
+}
+
+static void become(PyThreadState *ts)
+{
+    hold(ts);
+    mark(ts, 1);
+    set_words(ts);
+}
+
+void fibril__pystate_swap(PyThreadState *ts)
+{
+    if (fibril__pystate_current()) {
+        fibril__pystate_keep();
+    }
+    become(ts);
+#if PY_VERSION_HEX < 0x030d0000
+    if (ts->async_exc) { /* 3.12 sees it when it takes the GIL */
+        PyEval_RestoreThread(PyEval_SaveThread());
+    }
+#endif
+}
+
+void fibril__pystate_release(void)
+{
+    become(main_ts);
+    PyEval_SaveThread();
+}
+
+void fibril__pystate_delete(PyThreadState *ts)
+{
+    fibril__pystate_keep();
+    hold(main_ts);
+    PyThreadState_Delete(ts);
+}
+
+/* ---- trying it out ---- */
+
+static bool is_current(PyThreadState *ts)
+{
+#if HAS_HOLDER
+    if (*holder != ts) {
+        return false;
+    }
+#endif
+    return fibril__pystate_current() == ts && is_marked(ts, 1);
+}
+
+/* By hand to ts, through the GIL, and back, looking at everything in between. */
+static bool works_with(PyThreadState *ts)
+{
+    if (!is_current(main_ts) || !is_marked(ts, 0)) {
+        return false;
+    }
+    fibril__pystate_swap(ts);
+    bool well = is_current(ts) && is_marked(main_ts, 0);
+    PyEval_SaveThread();
+    well = well && !fibril__pystate_current() && is_marked(ts, 0);
+    PyEval_RestoreThread(ts);
+    well = well && is_current(ts);
+    fibril__pystate_swap(main_ts);
+    return well && is_current(main_ts) && is_marked(ts, 0);
+}
+
+bool fibril__pystate_init(void)
+{
+    main_ts = PyThreadState_Get();
+    PyThreadState *ts = PyThreadState_New(PyThreadState_GetInterpreter(main_ts));
+    if (ts) {
+        can_swap = find_words() && find_holder(ts) && works_with(ts);
+        PyThreadState_Clear(ts);
+        PyThreadState_Delete(ts);
+    }
+    return can_swap;
+}
+
+#else
+
+bool fibril__pystate_init(void)
+{
+    return can_swap;
+}
+
+/* Never called: can_swap is false. */
+void fibril__pystate_swap(PyThreadState *ts)
+{
+    PyThreadState_Swap(ts);
+}
+
+void fibril__pystate_keep(void)
+{
+}
+
+void fibril__pystate_release(void)
+{
+    PyEval_SaveThread();
+}
+
+void fibril__pystate_delete(PyThreadState *ts)
+{
+    PyThreadState_Delete(ts);
+}
+
+#endif
