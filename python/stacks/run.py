@@ -28,8 +28,10 @@ def main():
     options, more = p.parse_known_args()
     xml, begun = os.path.abspath(options.log) + ".xml", time.monotonic()
     with open(options.log, "wb") as log:
-        subprocess.run([options.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--fibril-path",
-                        os.path.abspath(options.path), "--python", options.python, "--junit-xml", xml, HERE, *more],
+        # "=" keeps pytest from looking for this folder's options in the folders that these values name
+        subprocess.run([options.python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                        "--fibril-path=" + os.path.abspath(options.path), "--python=" + options.python,
+                        "--junit-xml=" + xml, HERE, *more],
                        stdout=log, stderr=log, check=False)
     count = {"passed": 0, "failed": 0, "skipped": 0}
     failures = []
