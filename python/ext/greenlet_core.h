@@ -63,6 +63,7 @@ struct green_thread {
     PyObject *spare;    /* of who is about to begin: what it was made to run and does not */
     PyObject *doomed;   /* list of greenlets that other threads have let go, or NULL */
     struct green *active;
+    struct green_thread *next_thread, **thread_link; /* the list of all that have not ended */
 };
 
 extern PyTypeObject fibril__green_type;
@@ -100,6 +101,8 @@ static inline struct green_thread *fibril__green_thread(void)
     struct green_thread *t = fibril__green_last;
     return t && t->ts == ts && !t->doomed ? t : fibril__green_thread_slow(ts);
 }
+
+extern struct green_thread *fibril__green_threads;
 
 /* The nest of t, which is the calling thread's. NULL with an exception. */
 struct fibril__nest *fibril__green_nest(struct green_thread *t);
@@ -140,6 +143,9 @@ int fibril__green_traverse(PyObject *self, visitproc visit, void *arg);
 int fibril__green_clear(PyObject *self);
 void fibril__green_finalize(PyObject *self);
 void fibril__green_dealloc(PyObject *self);
+
+/* Makes f_back of frames of suspended greenlets safe; once. */
+void fibril__green_watch_frames(void);
 
 /* ---- tracing (greenlet_module.c) ---- */
 

@@ -313,5 +313,6 @@ int fibril__py_greenlet_init(PyObject *module)
         Py_XDECREF(m);
         return -1;
     }
+    fibril__green_watch_frames();
     return add(module, "_greenlet", m);
 }

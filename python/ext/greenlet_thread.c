@@ -11,7 +11,7 @@
 
 #include <errno.h>
 
-struct green_thread *fibril__green_last;
+struct green_thread *fibril__green_last, *fibril__green_threads;
 Py_ssize_t fibril__green_mains;
 
 static const char capsule_name[] = "fibril.greenlet";
@@ -37,6 +37,24 @@ bool fibril__green_ends(void)
 #else
     return _Py_IsFinalizing();
 #endif
+}
+
+static void enter_list(struct green_thread *t)
+{
+    t->next_thread = fibril__green_threads;
+    t->thread_link = &fibril__green_threads;
+    if (t->next_thread) {
+        t->next_thread->thread_link = &t->next_thread;
+    }
+    fibril__green_threads = t;
+}
+
+static void leave_list(struct green_thread *t)
+{
+    *t->thread_link = t->next_thread;
+    if (t->next_thread) {
+        t->next_thread->thread_link = t->thread_link;
+    }
 }
 
 /* What others have let go of meanwhile: letting it go here kills it. */
@@ -67,6 +85,7 @@ static void thread_ended(PyObject *capsule)
         kill_doomed(t);
     }
     t->ts = NULL;
+    leave_list(t);
     if (fibril__green_last == t) {
         fibril__green_last = NULL;
     }
@@ -116,6 +135,7 @@ static struct green_thread *new_thread(PyThreadState *ts, PyObject *dict)
         fibril__green_thread_release(t);
         return NULL;
     }
+    enter_list(t);
     int rc = PyDict_SetItemString(dict, capsule_name, capsule);
     Py_DECREF(capsule);
     return rc == 0 ? t : NULL;

@@ -129,6 +129,19 @@ size_t fibril__pyslice_beyond(const struct fibril__pyslice *s);
  * if it has none. */
 PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts);
 
+/* On 3.12 and later a frame may be linked to the next by way of the C stack, and following that
+ * link is only safe while that stack is in place. So whoever moves stacks puts itself before
+ * CPython's own getter of f_back, which is returned: NULL where there is no need. */
+getter fibril__pyframe_on_back(getter fn);
+
+/* What a frame object is linked to: an address to be looked at, not followed. */
+const void *fibril__pyframe_below(PyObject *frame);
+
+/* Whether the frame is one of s, a context that does not run; ret_back: a new reference to the next
+ * one or None; NULL with an exception. */
+bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                          PyObject *frame, PyThreadState *ts, PyObject **ret_back);
+
 /* How deep the deallocation of objects nests in ts, before 3.13; -1 later. */
 int fibril__pystate_trash(const PyThreadState *ts);
 

@@ -13,6 +13,7 @@
 #include "pystate.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #if !FIBRIL_PY_PORTABLE
 
@@ -300,13 +301,17 @@ static void free_beyond(_PyStackChunk *chunk)
     }
 }
 
+/* Frames that stay are linked without what lies on the C stack, which goes. */
 bool fibril__pyslice_abandon(struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg)
 {
+    bool seen = false;
     EACH_FRAME(f, s, at, arg)
     {
-        if (f->object) {
-            return false;
-        }
+        f->previous = first_of_python(f->previous, at, arg);
+        seen = seen || f->object;
+    }
+    if (seen) {
+        return false;
     }
     free_beyond(s->chunk);
     s->chunk = NULL;
@@ -328,21 +333,18 @@ size_t fibril__pyslice_beyond(const struct fibril__pyslice *s)
 
 /* CPython makes frame objects for what it takes for the running context; that may collect garbage,
  * and Python must not run in a context that is not there. */
-PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
+static PyObject *object_of(struct _PyInterpreterFrame *f, PyThreadState *ts)
 {
-    if (!s->frame) {
-        return NULL;
-    }
     int collects = PyGC_Disable();
 #if HAS_CFRAME
     _PyCFrame *running = ts->cframe;
-    _PyCFrame pretended = {.current_frame = s->frame, .previous = running};
+    _PyCFrame pretended = {.current_frame = f, .previous = running};
     ts->cframe = &pretended;
     PyObject *frame = (PyObject *)PyThreadState_GetFrame(ts);
     ts->cframe = running;
 #else
     struct _PyInterpreterFrame *running = ts->current_frame;
-    ts->current_frame = s->frame;
+    ts->current_frame = f;
     PyObject *frame = (PyObject *)PyThreadState_GetFrame(ts);
     ts->current_frame = running;
 #endif
@@ -350,6 +352,54 @@ PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
         PyGC_Enable();
     }
     return frame;
+}
+
+PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    return s->frame ? object_of(s->frame, ts) : NULL;
+}
+
+/* What begins a frame object. */
+struct frame_object {
+    PyObject_HEAD PyObject *back;
+    struct frame *frame;
+};
+
+const void *fibril__pyframe_below(PyObject *frame)
+{
+    const struct frame *f = ((struct frame_object *)(void *)frame)->frame;
+    return f ? f->previous : NULL;
+}
+
+bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                          PyObject *frame, PyThreadState *ts, PyObject **ret_back)
+{
+    EACH_FRAME(f, s, at, arg)
+    {
+        if (f == ((struct frame_object *)(void *)frame)->frame) {
+            struct frame *next = first_of_python(f->previous, at, arg);
+            *ret_back = next ? object_of((struct _PyInterpreterFrame *)(void *)next, ts)
+                             : Py_NewRef(Py_None);
+            return true;
+        }
+    }
+    return false;
+}
+
+getter fibril__pyframe_on_back(getter fn)
+{
+    getter old = NULL;
+#if PY_VERSION_HEX >= 0x030c0000
+    for (PyGetSetDef *d = PyFrame_Type.tp_getset; d && d->name; d++) {
+        if (strcmp(d->name, "f_back") == 0) {
+            old = d->get;
+            d->get = fn;
+        }
+    }
+#else
+    (void)fn;
+#endif
+    return old;
 }
 
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
@@ -431,6 +481,25 @@ int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at
 void fibril__pyslice_clear(struct fibril__pyslice *s)
 {
     (void)s;
+}
+
+const void *fibril__pyframe_below(PyObject *frame)
+{
+    (void)frame;
+    return NULL;
+}
+
+bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                          PyObject *frame, PyThreadState *ts, PyObject **ret_back)
+{
+    (void)s, (void)at, (void)arg, (void)frame, (void)ts, (void)ret_back;
+    return false;
+}
+
+getter fibril__pyframe_on_back(getter fn)
+{
+    (void)fn;
+    return NULL;
 }
 
 #endif
