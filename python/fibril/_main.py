@@ -25,6 +25,7 @@ Runs a Python program whose threads are fibrils: they cost no OS thread, and blo
   --stack SIZE      address space for the stack of each thread: bytes, or with K or M (default 1M);
                     only touched pages cost memory
   --preempt MS      let others run when a thread computes longer than MS milliseconds (default: never)
+  --greenlet        make `import greenlet` find fibril's greenlets
   --dump-on-exit    write every fibril that is left and its stacks to standard error at exit
   --version         print the version and exit
   --help            print this and exit
@@ -57,7 +58,7 @@ def parse_ms(text):
 
 def parse(arguments):
     """Splits the command line: options as a dict, and what is left, the program first."""
-    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False}
+    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False, "greenlet": False}
     valued = {"--poller": str, "--stack": parse_size, "--preempt": parse_ms}
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
@@ -68,8 +69,8 @@ def parse(arguments):
                     raise Usage(f"{name} wants a value")
                 value = rest.pop(0)
             options[name[2:]] = valued[name](value)
-        elif name == "--dump-on-exit" and not equals:
-            options["dump_on_exit"] = True
+        elif name in ("--dump-on-exit", "--greenlet") and not equals:
+            options[name[2:].replace("-", "_")] = True
         elif name in ("--version", "-V"):
             options["version"] = True
         elif name in ("--help", "-h"):
@@ -176,6 +177,10 @@ def start(options):
         enable(preempt_ms=options["preempt"], poller=options["poller"], thread_stack_bytes=options["stack"])
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         raise Usage(str(error) or type(error).__name__) from None
+    if options["greenlet"]:
+        from . import greenlet
+
+        greenlet.install()
     if options["dump_on_exit"]:
         import atexit
 

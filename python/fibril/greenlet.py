@@ -8,6 +8,7 @@ It works in any thread, with or without fibril.enable(). A greenlet is a context
 made it: when it waits for I/O, that whole thread or fibril waits. See docs/greenlet.md.
 """
 
+import os as _os
 import sys as _sys
 
 from . import _fibril
@@ -28,7 +29,7 @@ del from_c, _name
 __version__ = "3.5.6"  # of the greenlet package whose interface this is
 
 __all__ = ["__version__", "_C_API", "GreenletExit", "error", "getcurrent", "greenlet", "gettrace", "settrace",
-           "own_stacks", "install"]
+           "own_stacks", "install", "get_include"]
 
 
 def install():
@@ -42,6 +43,13 @@ def install():
         raise RuntimeError("the greenlet package has been imported already: install fibril's greenlets first")
     _sys.modules["greenlet"] = _sys.modules[__name__]
     _sys.modules["greenlet._greenlet"] = _greenlet
+
+
+def get_include():
+    """The folder of greenlet.h, for extensions that use the C interface."""
+    here = _os.path.dirname(_os.path.abspath(__file__))
+    installed = _os.path.join(here, "include")
+    return installed if _os.path.isdir(installed) else here
 
 
 __path__ = []  # so that `import greenlet._greenlet` looks in sys.modules
