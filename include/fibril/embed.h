@@ -78,6 +78,58 @@ FIBRIL_API void fibril_embed_remove(struct fibril *f, struct fibril_embed_node *
 /* Returns the owner's node, NULL if there is none. */
 FIBRIL_API struct fibril_embed_node *fibril_embed_find(const struct fibril *f, const void *owner);
 
+/* ---- Taking turns ---------------------------------------------------------------------------- */
+
+/* For runtimes whose green threads share a state, so that of several fibrils one at a time may run,
+ * and whose own scheduler decides which: it hands the loop from one to the other. Such a fibril is
+ * a daemon with a copied stack; others can be made to take part. Where it parks in anything else
+ * (a socket, a sleep) its turn ends, and when it is ready again it waits until it is let. */
+struct fibril_turn {
+    struct fibril_embed_node node; /* found by &fibril_turn_owner */
+    struct fibril *leader;         /* its thread, for the POSIX layer: identity and values of keys */
+};
+FIBRIL_API extern const char fibril_turn_owner;
+
+/* What the runtime is told of its fibrils, on their loops; neither may park. left: f has parked
+ * elsewhere. back: f is ready again; true if it has to wait for fibril_turn_let. */
+struct fibril_turn_hooks {
+    void (*left)(struct fibril *f, struct fibril_turn *t);
+    bool (*back)(struct fibril *f, struct fibril_turn *t);
+};
+/* Sets them for the process; there is one such runtime. They must stay in place. */
+FIBRIL_API void fibril_turn_hooks(const struct fibril_turn_hooks *hooks);
+
+/* Makes a fibril of the calling loop that begins with its first turn. t->leader is set by the
+ * caller; t must stay in place until the fibril has ended. Never parks. Returns 0 or -ENOMEM. */
+FIBRIL_API int fibril_turn_new(fibril_fn *fn, void *arg, struct fibril_turn *t,
+                               struct fibril **ret_fibril);
+
+/* Makes f, which runs on the calling loop or has parked there, one that takes turns; ends that. */
+FIBRIL_API void fibril_turn_join(struct fibril *f, struct fibril_turn *t);
+FIBRIL_API void fibril_turn_leave(struct fibril *f, struct fibril_turn *t);
+
+/* Runs `to` at once, which waits in one of these two or has not begun. The caller goes on when it
+ * is handed the loop, or let. Not cancelled. Returns 0, or -ENOMEM at once when the bytes of the
+ * caller could not be kept. */
+FIBRIL_API int fibril_turn_hand_over(struct fibril *to);
+/* Waits until the caller is handed the loop, or let. MAY PARK. */
+FIBRIL_API void fibril_turn_wait(void);
+
+/* Puts f, which waits for its turn in whatever way, at the end of the run queue, or, for the caller
+ * that is about to end, at its front. Never parks. */
+FIBRIL_API void fibril_turn_let(struct fibril *f);
+FIBRIL_API void fibril_turn_let_first(struct fibril *f);
+
+/* Where the byte at p of the stack of f, which is parked on the calling loop, is now: a copied
+ * stack is elsewhere meanwhile. */
+FIBRIL_API void *fibril_turn_at(struct fibril *f, void *p);
+
+/* Whether the loop should look outside soon: the caller had better yield. */
+FIBRIL_API bool fibril_turn_due(void);
+
+/* Frees f, which waits in one of the two above or has not begun, and never will. */
+FIBRIL_API void fibril_turn_drop(struct fibril *f);
+
 /* ---- Looking ahead, interrupting, forking ---------------------------------------------------- */
 
 /* Returns the fibril of the calling loop that runs next if the caller parks now, NULL if that is

@@ -231,6 +231,7 @@ int fibril__py_offload_init(PyObject *module);
 int fibril__py_dump_init(PyObject *module);
 int fibril__py_preempt_init(PyObject *module);
 int fibril__py_greenlet_init(PyObject *module);
+int fibril__py_stackless_init(PyObject *module);
 int fibril__py_wsgi_init(PyObject *module);
 
 #endif

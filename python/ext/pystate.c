@@ -148,6 +148,11 @@ bool fibril__pystate_async_pending(PyThreadState *ts)
     return ts->async_exc != NULL;
 }
 
+PyObject *fibril__pystate_context(const PyThreadState *ts)
+{
+    return ts->context;
+}
+
 /* ---- frames for people ---- */
 
 /* faulthandler's own writer: it allocates nothing. Exported by 3.11 and 3.12. */

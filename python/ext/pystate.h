@@ -69,6 +69,9 @@ bool fibril__pystate_async_pending(PyThreadState *ts);
  * false where this interpreter offers no way. */
 bool fibril__pystate_write_frames(PyThreadState *ts, int fd);
 
+/* The contextvars' context of ts, NULL while it has none. Borrowed. */
+PyObject *fibril__pystate_context(const PyThreadState *ts);
+
 /* ---- slices (pystate_slice.c) ---- */
 
 /* The part of a thread state that belongs to one of several contexts which share it: what greenlets

@@ -97,7 +97,7 @@ void *fibril_posix_pthread_getspecific(pthread_key_t key)
     if (!fibril__on_loop()) {
         return pthread_getspecific(key);
     }
-    struct fibril__thread *t = fibril__thread_known(fibril_current());
+    struct fibril__thread *t = fibril__thread_known(fibril__thread_leader(fibril_current()));
     if (!t) {
         return NULL;
     }
@@ -128,7 +128,7 @@ int fibril_posix_pthread_setspecific(pthread_key_t key, const void *value)
     if (!fibril__on_loop()) {
         return pthread_setspecific(key, value);
     }
-    struct fibril__thread *t = fibril__thread_self();
+    struct fibril__thread *t = fibril__thread_face();
     if (!t) {
         return ENOMEM;
     }

@@ -84,6 +84,11 @@ struct fibril__thread *fibril__thread_self(void)
     return fibril__thread_for(fibril_current());
 }
 
+struct fibril__thread *fibril__thread_face(void)
+{
+    return fibril__thread_for(fibril__thread_leader(fibril_current()));
+}
+
 struct fibril__thread *fibril__thread_of(pthread_t t)
 {
     uintptr_t bits = (uintptr_t)t;
@@ -289,7 +294,7 @@ pthread_t fibril_posix_pthread_self(void)
     if (!fibril__on_loop()) {
         return pthread_self();
     }
-    const struct fibril__thread *t = fibril__thread_self();
+    const struct fibril__thread *t = fibril__thread_face();
     return !t || t->main ? pthread_self() : name_of(t);
 }
 

@@ -57,6 +57,15 @@ struct fibril__thread {
 /* The calling fibril's record, made if need be; NULL: no memory. Only on a loop. */
 struct fibril__thread *fibril__thread_self(void);
 
+/* The fibril whose identity and values of keys f has: its own, but where several fibrils are one
+ * thread to their runtime (fibril_turn). */
+static inline struct fibril *fibril__thread_leader(struct fibril *f)
+{
+    struct fibril_embed_node *n = fibril_embed_find(f, &fibril_turn_owner);
+    return UNLIKELY(n) ? ((struct fibril_turn *)(void *)n)->leader : f;
+}
+struct fibril__thread *fibril__thread_face(void);
+
 /* The same for a fibril of the calling loop that has not ended. */
 struct fibril__thread *fibril__thread_for(struct fibril *f);
 

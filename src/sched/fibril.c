@@ -272,6 +272,35 @@ static NOINLINE void run_exits(struct fibril *self)
     fibril__embed_ended(self);
 }
 
+int fibril__spawn_parked(fibril_fn *fn, void *arg, const struct fibril__wait_kind *kind,
+                         const void *site, struct fibril **ret_f)
+{
+    struct fibril_loop *loop = fibril__loop;
+    struct fibril *f = new_copied(loop);
+    if (!f) {
+        return -ENOMEM;
+    }
+    init_record(f, loop, fn, arg, site);
+    f->id = fibril__id_new(loop);
+    f->wait = kind;
+    f->state = FIBRIL__PARKED;
+    f->flags = FIBRIL__F_DAEMON;
+    f->since_ns = loop->now_ns;
+    loop->counters.spawned++;
+    loop->daemons++;
+    *ret_f = f;
+    return 0;
+}
+
+void fibril__drop_parked(struct fibril *f)
+{
+    f->state = FIBRIL__EXITING;
+    fibril__embed_ended(f);
+    count_out(f->loop, f);
+    f->state = FIBRIL__DONE;
+    fibril__release(f);
+}
+
 /* From the moment the result is known until another fibril runs, the record must stay: we stand on
  * its stack, and looking for the next fibril may run messages that give the handle up. */
 NORETURN void fibril__context_ended(void *context, int result)

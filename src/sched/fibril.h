@@ -42,6 +42,7 @@ enum fibril__flags {
     FIBRIL__F_MAIN = 1u << 3,   /* runs on the OS thread's own stack; the record belongs to the loop
                                  */
     FIBRIL__F_REMOTE = 1u << 4, /* `joiner` is a struct fibril__join of another loop */
+    FIBRIL__F_TURNS = 1u << 5,  /* takes turns with others, see turns.c */
     FIBRIL__F_LABEL = 1u << 7,  /* `site` is a label */
 };
 

@@ -86,6 +86,9 @@ static inline void fibril__loop_push(struct fibril_loop *loop, struct fibril *f)
     loop->run_tail = (struct fibril **)(void *)&f->link.next;
 }
 
+/* f, which takes turns with others, is ready; returns whether it has to wait until it is let. */
+bool fibril__turns_back(struct fibril *f);
+
 /* Makes f, parked on this loop and unlinked, ready. */
 static inline void fibril__loop_ready(struct fibril_loop *loop, struct fibril *f)
 {
@@ -94,6 +97,9 @@ static inline void fibril__loop_ready(struct fibril_loop *loop, struct fibril *f
     }
     f->state = FIBRIL__READY;
     f->since_ns = loop->now_ns;
+    if (UNLIKELY(f->flags & FIBRIL__F_TURNS) && fibril__turns_back(f)) {
+        return;
+    }
     fibril__loop_push(loop, f);
 }
 

@@ -55,6 +55,17 @@ int fibril__spawn_remote(struct fibril_loop *loop, fibril_fn *fn, void *arg,
 /* Counts f, whose record is complete, and makes it ready. */
 void fibril__start(struct fibril *f);
 
+/* Makes a daemon with a copied stack that is parked in a wait of that kind and has not begun.
+ * Returns 0 or -ENOMEM. */
+int fibril__spawn_parked(fibril_fn *fn, void *arg, const struct fibril__wait_kind *kind,
+                         const void *site, struct fibril **ret_f);
+
+/* Frees f, which is parked and will never run again. */
+void fibril__drop_parked(struct fibril *f);
+
+/* f, which takes turns with others, is parked now. */
+void fibril__turns_left(struct fibril *f);
+
 /* Tells the joiner of f on another loop that f has a result. */
 void fibril__answer_joiner(struct fibril *f);
 

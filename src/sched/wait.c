@@ -71,6 +71,9 @@ int64_t fibril__park(const struct fibril__wait_kind *kind, void *wait_on, int64_
         fibril__loop_wait_in_place(loop, self);
         return self->result;
     }
+    if (UNLIKELY(self->flags & FIBRIL__F_TURNS)) {
+        fibril__turns_left(self);
+    }
     struct fibril *next = fibril__loop_next(loop);
     if (next != self) {
         fibril__loop_switch(loop, self, next);

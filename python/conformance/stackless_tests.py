@@ -1,0 +1,177 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Runs the unit tests of the Stackless project, which are not part of this tree, on fibril.stackless.
+
+    stackless_tests.py FOLDER [MODULE...]  FOLDER is Stackless/unittests of a checkout
+
+Each module is a process of its own; a test that kills it or takes longer than its limit is a result like others, and
+the tests after it run in a new process. What does not pass counts as a failure unless stackless_exceptions.txt lists
+it with its reason. What the tests want of Stackless's own test helpers in C is replaced below.
+"""
+import fnmatch
+import os
+import subprocess
+import sys
+import threading
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIMIT = 20  # seconds without a word from the process
+MOST_PROCESSES = 30
+MODULES = """test_channel test_chan_cb test_sched_cb test_miscell test_exception test_weakref test_generator
+    test_outside test_watchdog test_thread test_defects test_shutdown test_tracing test_transfer_errors test_tstate
+    test_pickle""".split()
+
+
+def read_exceptions():
+    """[(pattern of test ids, reason)]"""
+    out = []
+    with open(os.path.join(HERE, "stackless_exceptions.txt"), encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip() and line[0] != "#":
+                pattern, _, reason = line.strip().partition(": ")
+                if not reason:
+                    raise SystemExit("stackless_exceptions.txt: no reason: " + line.strip())
+                out.append((pattern, reason))
+    return out
+
+
+# ---- the process that runs tests -----------------------------------------------------------------------------
+
+
+def helpers(stackless):
+    """What Stackless's tests import of its C helpers."""
+    import types
+
+    def apply(function, *args, **kwargs):
+        return function(*args, **kwargs)
+
+    def test_cframe(switches, extra=0):
+        for _ in range(switches):
+            stackless.schedule()
+
+    def get_thread_info(thread_id=-1, flags=0, plain=stackless.get_thread_info):
+        return plain(thread_id) + (([None], 0) if flags else ())
+
+    stackless._test_nostacklesscall = apply
+    stackless.test_cframe = stackless.test_cframe_nr = test_cframe
+    stackless.test_outside = stackless.run
+    stackless.get_thread_info = get_thread_info
+    module = types.ModuleType("_teststackless")
+    module.test_cframe, module.test_cstate = test_cframe, apply
+    sys.modules["_teststackless"] = module
+
+
+def worker(folder, name, skip):
+    import importlib
+    import unittest
+
+    from fibril import stackless
+
+    stackless.install()
+    helpers(stackless)
+    sys.path.insert(0, folder)
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+
+    class Result(unittest.TestResult):
+        def startTest(self, test):
+            print("start", test.id(), file=out)
+            self.word = "pass"
+            super().startTest(test)
+
+        def note(self, word, text=""):
+            self.word = word
+            if text:
+                print(text, file=sys.stderr, flush=True)
+
+        def addError(self, test, error):
+            self.note("error", f"== {test.id()}\n" + self._exc_info_to_string(error, test))
+
+        addFailure = addError
+
+        def addSubTest(self, test, subtest, outcome):
+            if outcome is not None:
+                self.addError(test, outcome)
+
+        def addSkip(self, test, reason):
+            self.note("skip")
+
+        def addUnexpectedSuccess(self, test):
+            self.note("error")
+
+        def stopTest(self, test):
+            print("end", self.word, test.id(), file=out)
+            super().stopTest(test)
+
+    def each(suite):
+        for test in suite:
+            yield from each(test) if isinstance(test, unittest.TestSuite) else [test]
+
+    import support
+
+    support.get_tasklets_with_cstate = lambda: []
+    tests = each(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(name)))
+    unittest.TestSuite(test for test in tests if test.id() not in skip).run(Result())
+    print("done", file=out)
+
+
+# ---- the process that watches --------------------------------------------------------------------------------
+
+
+def run_once(folder, name, results, log):
+    """One process; returns whether it came to its end."""
+    command = [sys.executable, os.path.abspath(__file__), "--worker", folder, name]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    child.stdin.write("\n".join(results))
+    child.stdin.close()
+    timer, current, done = None, None, False
+    for line in child.stdout:
+        if timer:
+            timer.cancel()
+        word, _, rest = line.strip().partition(" ")
+        if word == "start":
+            current = rest
+        elif word == "end":
+            outcome, _, test = rest.partition(" ")
+            results[test], current = outcome, None
+        done = done or word == "done"
+        timer = threading.Timer(LIMIT, child.kill)
+        timer.start()
+    if timer:
+        timer.cancel()
+    child.wait()
+    if current:
+        results[current] = f"died ({child.returncode})"
+    return done or not current
+
+
+def main(folder, names):
+    exceptions, failed, total, listed = read_exceptions(), 0, 0, 0
+    for name in names or MODULES:
+        results = {}
+        with open(os.environ.get("STACKLESS_LOG", os.devnull), "a", encoding="utf-8") as log:
+            for _ in range(MOST_PROCESSES):
+                if run_once(folder, name, results, log):
+                    break
+        passed = sum(word == "pass" for word in results.values())
+        skipped = sum(word == "skip" for word in results.values())
+        bad = {test: word for test, word in results.items() if word not in ("pass", "skip")}
+        known = [t for t in bad if any(fnmatch.fnmatchcase(t, pattern) for pattern, _ in exceptions)]
+        print(f"{name}: {passed} passed, {skipped} skipped, {len(known)} listed, {len(bad) - len(known)} failed")
+        if not results:
+            print(f"  {name} did not load")
+            failed += 1
+        for test, word in bad.items():
+            if test not in known:
+                print(f"  {word} {test}")
+        failed, total, listed = failed + len(bad) - len(known), total + passed, listed + len(known)
+    print(f"{total} passed, {listed} listed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(sys.argv[2], sys.argv[3], set(sys.stdin.read().split("\n")))
+    elif len(sys.argv) < 2:
+        sys.exit(__doc__)
+    else:
+        sys.exit(main(sys.argv[1], sys.argv[2:]))

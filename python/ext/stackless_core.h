@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of fibril.stackless share. A tasklet is a fibril with a copied stack; the tasklets
+ * of a thread share its PyThreadState, of which each has a slice (pystate.h), and take turns
+ * (fibril_turn in embed.h).
+ *
+ *     stackless_ring.c      the runnable tasklets of a thread
+ *     stackless_world.c     what the tasklets of a thread share; I/O; waiting for something to do
+ *     stackless_switch.c    who runs next; beginning and ending
+ *     stackless_bomb.c      exceptions on their way to another tasklet
+ *     stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
+ *     stackless_channel.c   channels
+ *     stackless_module.c    functions; stackless_watchdog.c run()
+ *     stackless_pickle.c    frames as data
+ *
+ * A tasklet is in at most one place, which then owns a reference: the ring of runnable ones, in
+ * which the running one stands first; the queue of a channel; or `out`, parked in something that is
+ * not Stackless's.
+ */
+#ifndef FIBRIL_PY_STACKLESS_CORE_H
+#define FIBRIL_PY_STACKLESS_CORE_H
+
+#include "fibril_py.h"
+
+#include "base/compiler.h"
+
+struct world;
+struct channel;
+
+enum place { AT_NONE, AT_RING, AT_QUEUE, AT_OUT };
+
+/* Bytes for the first Python frames of a tasklet: three calls or so. */
+enum { TASKLET_FRAMES = 512 };
+
+struct tasklet {
+    PyObject_HEAD struct tasklet *next, *prev; /* ring: circular; queue: NULL at the ends */
+    struct world *world;                       /* its thread's; kept by reference */
+    PyObject *value; /* what it goes on with; before it is set up: its function */
+    PyObject *call;  /* (function, args, kwargs) until it begins, NULL: not set up */
+    PyObject *weakrefs;
+    struct channel *channel; /* AT_QUEUE: which */
+    struct tasklet *later;   /* in the world's list of those that are back */
+    struct fibril *fibril;   /* from its beginning to its end */
+    void *frames;
+    struct fibril_turn turn;
+    struct fibril__pyslice slice;
+    uint8_t place;
+    int8_t blocked;                                /* AT_QUEUE: -1 receives, 1 sends */
+    bool main : 1, begun : 1, ended : 1, away : 1; /* away: its fibril parks, or has, elsewhere */
+    bool atomic : 1, ignore_nesting : 1, block_trap : 1, pending_irq : 1;
+};
+
+struct channel {
+    PyObject_HEAD struct tasklet *head, *tail;
+    PyObject *weakrefs;
+    int balance; /* so many wait to send; below zero: to receive */
+    int8_t preference;
+    bool schedule_all, closing;
+};
+
+/* A thread, which is a PyThreadState, and its tasklets. */
+enum { LEFT_MAX = 8 };
+struct world {
+    Py_ssize_t refs;
+    PyThreadState *ts; /* NULL: the thread has ended */
+    unsigned long thread_id;
+    struct world *next_world;
+    struct tasklet *main;
+    struct tasklet *current; /* the first of the ring: runs, or will */
+    Py_ssize_t runcount;     /* in the ring */
+    Py_ssize_t out;          /* AT_OUT */
+    struct tasklet *dead;    /* has just ended: whoever runs next drops it */
+    struct tasklet *turn;    /* who may touch ts; NULL: nobody, or the dispatcher */
+    bool attached;           /* with the turn comes the GIL */
+    bool keeps;              /* ... and so it is always, but after a wait */
+    bool acquiring;          /* the dispatcher waits for the GIL */
+    bool idle;               /* nobody is runnable: the thread waits */
+    bool loop_ours;          /* made for it */
+    uint8_t ticks;
+    uint8_t left_len;
+    struct tasklet *left[LEFT_MAX]; /* have parked elsewhere, and are still in the ring */
+    struct tasklet *back, **back_end;
+    struct fibril_waker *waker; /* the dispatcher waits there */
+    struct fibril *dispatcher;
+    int switch_trap, schedlock;
+
+    /* run() */
+    struct tasklet *watchdog; /* the innermost that waits in run(), NULL: none */
+    PyObject *interrupted;
+    long interval, ticks_left; /* instructions */
+    unsigned runflags;
+};
+
+enum { RUN_THREADBLOCK = 1, RUN_SOFT = 2, RUN_IGNORE_NESTING = 4, RUN_TOTALTIMEOUT = 8 };
+
+extern PyTypeObject *fibril__slp_tasklet, *fibril__slp_channel, *fibril__slp_bomb;
+extern PyObject *fibril__slp_exit; /* TaskletExit */
+extern PyObject *fibril__slp_schedule_hook, *fibril__slp_channel_hook, *fibril__slp_error_hook;
+
+static inline struct tasklet *tasklet_of(PyObject *o)
+{
+    return (struct tasklet *)o;
+}
+
+static inline PyObject *object_of(struct tasklet *t)
+{
+    return (PyObject *)t;
+}
+
+static inline bool tasklet_alive(const struct tasklet *t)
+{
+    return t->main || (!t->ended && (t->call || t->begun));
+}
+
+static inline void tasklet_set_value(struct tasklet *t, PyObject *owned)
+{
+    PyObject *old = t->value;
+    t->value = owned;
+    Py_XDECREF(old);
+}
+
+/* ---- ring (stackless_ring.c) ---- */
+
+/* Takes over the caller's reference to t. */
+void fibril__slp_ring_append(struct world *w, struct tasklet *t);
+/* The same right behind the running one. */
+void fibril__slp_ring_follow(struct world *w, struct tasklet *t);
+/* The same as the one to run. */
+void fibril__slp_ring_first(struct world *w, struct tasklet *t);
+/* Gives the reference to the caller. */
+void fibril__slp_ring_remove(struct world *w, struct tasklet *t);
+
+/* ---- worlds (stackless_world.c) ---- */
+
+extern struct world *fibril__slp_last;
+struct world *fibril__slp_world_slow(PyThreadState *ts);
+void fibril__slp_sync(struct world *w);
+
+/* The calling thread's, with all that happened meanwhile in it. NULL with an exception. */
+static inline struct world *fibril__slp_world(void)
+{
+    PyThreadState *ts = PyThreadState_Get();
+    struct world *w = fibril__slp_last;
+    if (!w || w->ts != ts) {
+        w = fibril__slp_world_slow(ts);
+        if (!w) {
+            return NULL;
+        }
+    }
+    if (w->left_len || w->back) {
+        fibril__slp_sync(w);
+    }
+    return w;
+}
+
+/* Of another thread's tasklet that has become runnable: it may be waiting for that. */
+void fibril__slp_world_nudge(struct world *w);
+/* Whether some other thread may still make a tasklet of w runnable. */
+bool fibril__slp_world_hopeful(const struct world *w);
+void fibril__slp_world_unref(struct world *w);
+struct world *fibril__slp_worlds(void);
+
+/* ---- switching (stackless_switch.c) ---- */
+
+/* Runs `next` (NULL: whoever there is, waiting for one) instead of `prev`, the running one, which
+ * the caller has put where it belongs. Returns what prev goes on with, or NULL with an exception;
+ * *ret_done says whether anything has been changed: not, if it failed at once. */
+PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next,
+                         bool *ret_done);
+
+/* Leaves the loop to others for a moment. */
+void fibril__slp_breathe(struct world *w);
+
+/* Takes t, which waits in a channel, out of it; a reference for the caller. */
+void fibril__slp_queue_remove(struct tasklet *t);
+void fibril__slp_queue_append(struct channel *c, struct tasklet *t, int direction);
+
+/* t, which does not run and never will again, lets go of its stack and frames. */
+void fibril__slp_abandon(struct tasklet *t);
+/* See fibril__pyslice_at: arg is a tasklet. */
+void *fibril__slp_at(void *arg, void *p);
+/* Gives t, which is set up, a stack and frames if it has none. -1 without an exception: no memory.
+ */
+int fibril__slp_begin(struct tasklet *t);
+
+/* ---- bombs (stackless_bomb.c) ---- */
+
+PyObject *fibril__slp_bomb_current(void); /* of the exception that is set */
+PyObject *fibril__slp_bomb_class(PyObject *klass, PyObject *args);
+PyObject *fibril__slp_bomb_throw(PyObject *type, PyObject *value, PyObject *traceback);
+/* Sets its exception; takes the bomb; returns NULL. */
+PyObject *fibril__slp_bomb_explode(PyObject *bomb);
+static inline bool fibril__slp_is_bomb(PyObject *o)
+{
+    return Py_IS_TYPE(o, fibril__slp_bomb);
+}
+bool fibril__slp_bomb_is_exit(PyObject *bomb);
+
+/* ---- tasklets (stackless_tasklet.c, stackless_state.c) ---- */
+
+struct tasklet *fibril__slp_tasklet_new(PyTypeObject *type, struct world *w);
+extern PyGetSetDef fibril__slp_tasklet_attributes[];
+PyObject *fibril__slp_bind(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *fibril__slp_setup(PyObject *self, PyObject *args, PyObject *kwargs);
+int fibril__slp_bind_to(struct tasklet *t, PyObject *fn, PyObject *args, PyObject *kwargs);
+int fibril__slp_insert(struct tasklet *t);
+PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pending, PyObject *bomb);
+PyObject *fibril__slp_bind_thread(PyObject *self, PyObject *args);
+PyObject *fibril__slp_set_atomic(PyObject *self, PyObject *flag);
+PyObject *fibril__slp_set_ignore_nesting(PyObject *self, PyObject *flag);
+PyObject *fibril__slp_set_context(PyObject *self, PyObject *context);
+
+/* ---- pickling (stackless_pickle.c) ---- */
+
+PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused);
+PyObject *fibril__slp_setstate(PyObject *self, PyObject *state);
+
+/* ---- the watchdog (stackless_watchdog.c) ---- */
+
+/* The tasklet to which errors and deadlocks go: the innermost in run(), or main. */
+static inline struct tasklet *fibril__slp_guard(const struct world *w)
+{
+    return w->watchdog ? w->watchdog : w->main;
+}
+PyObject *fibril__slp_run(PyObject *module, PyObject *args, PyObject *kwargs);
+
+/* ---- registration ---- */
+
+int fibril__slp_bomb_init(PyObject *module);
+int fibril__slp_tasklet_init(PyObject *module);
+int fibril__slp_channel_init(PyObject *module);
+int fibril__py_stackless_init(PyObject *module);
+
+#endif

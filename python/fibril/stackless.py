@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Stackless Python's tasklets and channels on fibril.
+
+``from fibril import stackless``, or ``fibril.stackless.install()`` and then ``import stackless``. A tasklet that
+waits for a socket, a sleep or a lock parks alone; the others of its thread go on. See docs/stackless.md.
+"""
+
+import builtins
+import sys
+import threading
+import types
+
+from . import _fibril, enable
+
+_PREFIX = "_stackless_"
+_NAMES = [name[len(_PREFIX) :] for name in dir(_fibril) if name.startswith(_PREFIX)]
+for _name in _NAMES:
+    globals()[_name] = getattr(_fibril, _PREFIX + _name)
+for _name in ("tasklet", "channel", "bomb", "TaskletExit"):
+    globals()[_name].__module__ = "stackless" if _name == "TaskletExit" else __name__
+
+__all__ = sorted([*_NAMES, "atomic", "current", "main", "runcount", "threads", "install", "enable_softswitch"])
+
+PICKLEFLAGS_PRESERVE_TRACING_STATE = 1
+PICKLEFLAGS_PRESERVE_AG_FINALIZER = 2
+PICKLEFLAGS_RESET_AG_FINALIZER = 4
+PICKLEFLAGS_PICKLE_CONTEXT = 8
+
+
+class atomic:
+    """with atomic(): run() does not interrupt the running tasklet."""
+
+    def __enter__(self):
+        self._before = getcurrent().set_atomic(True)
+
+    def __exit__(self, *exception):
+        getcurrent().set_atomic(self._before)
+
+
+_soft = True
+
+
+def enable_softswitch(flag):
+    """Remembers the flag and returns the old one; there is one way to switch here, so that is all."""
+    global _soft
+    before = _soft
+    if flag is not None:
+        _soft = bool(flag)
+    return before
+
+
+def install():
+    """From now on ``import stackless`` finds this module, and TaskletExit is a builtin, as in Stackless."""
+    builtins.TaskletExit = TaskletExit
+    sys.modules["stackless"] = sys.modules[__name__]
+
+
+class _Module(types.ModuleType):
+    """The attributes that Stackless computes when they are asked for."""
+
+    current = property(lambda self: getcurrent())
+    main = property(lambda self: getmain())
+    runcount = property(lambda self: getruncount())
+    threads = property(lambda self: getthreads())
+
+
+sys.modules[__name__].__class__ = _Module
+if threading.current_thread() is threading.main_thread():
+    enable()
