@@ -86,7 +86,7 @@ FIBRIL_API struct fibril_embed_node *fibril_embed_find(const struct fibril *f, c
  * (a socket, a sleep) its turn ends, and when it is ready again it waits until it is let. */
 struct fibril_turn {
     struct fibril_embed_node node; /* found by &fibril_turn_owner */
-    struct fibril *leader;         /* its thread, for the POSIX layer: identity and values of keys */
+    struct fibril *leader; /* its thread, for the POSIX layer: identity and values of keys */
 };
 FIBRIL_API extern const char fibril_turn_owner;
 
