@@ -55,6 +55,15 @@ FIBRIL_API void fibril_embed_on_end(void (*fn)(struct fibril *f));
  * fd; f is parked or the caller. Async-signal-safe, must not park. NULL ends it. */
 FIBRIL_API void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd));
 
+/* Called, full true, on the signal stack of the OS thread when f, which runs, has used up its own
+ * stack. If it sees to it that f soon turns back (a language runtime: by making its next check of
+ * the depth of recursion fail) it returns true, and f goes on into a reserve; else the process
+ * aborts with a report, as it does without the hook and when the reserve is used up too. Called,
+ * full false, on f's stack when f parks and has left the reserve; the answer counts for nothing
+ * then. Stacks of 128 KiB and more that are mapped after this call give up to a quarter, at most
+ * 64 KiB, to the reserve. Async-signal-safe, must not park. NULL: nobody. */
+FIBRIL_API void fibril_embed_on_overflow(bool (*fn)(struct fibril *f, bool full));
+
 /* A name that is put together only when a dump or a report asks for it. The callback fills `text`
  * with at most `size` bytes, no NUL, and returns how many; it may run in a signal handler. */
 struct fibril_label {
@@ -136,8 +145,8 @@ FIBRIL_API void fibril_turn_drop(struct fibril *f);
  * not known because none is ready or the loop will look outside first. Never parks. */
 FIBRIL_API struct fibril *fibril_embed_next(void);
 
-/* Tells the own stack of f: its low end above the guard, and its size in bytes. Returns 0, or
- * -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
+/* Tells the own stack of f: its low end above the guard and the reserve, and its size in bytes.
+ * Returns 0, or -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
 FIBRIL_API int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes);
 
 /* Ends the present wait of f, a fibril of the calling loop, with -EINTR, as a signal does. Returns

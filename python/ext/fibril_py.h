@@ -45,6 +45,7 @@ struct pyfibril {
     bool ours;             /* between leave and enter, or about to begin: takes the baton */
     bool adopted;          /* a thread that CPython made: neither its state nor its end are ours */
     bool cancelled_async;  /* Cancelled is on its way as an asynchronous exception */
+    int levels_taken;      /* of recursion: see overflow.c */
 };
 
 /* The state of the extension: there is one interpreter and one loop. */
@@ -213,6 +214,11 @@ bool fibril__py_interrupted(void);
 /* From now on their first frames are small. After the layer is there. */
 void fibril__py_thread_frames_start(void);
 void fibril__py_thread_frames_stop(void);
+
+/* ---- full stacks (overflow.c) ---- */
+
+/* From now on RecursionError is raised when the C stack of a fibril is full. */
+void fibril__py_overflow_start(void);
 
 /* ---- registration: each adds its types and functions; 0, or -1 with an exception ---- */
 

@@ -153,6 +153,46 @@ PyObject *fibril__pystate_context(const PyThreadState *ts)
     return ts->context;
 }
 
+/* ---- the depth of recursion ---- */
+
+/* 3.14 looks at the stack pointer instead, before the stack is full. */
+#if FIBRIL_PY_PORTABLE || PY_VERSION_HEX >= 0x030e0000
+
+bool fibril__pystate_exhaust(PyThreadState *ts, int *ret_levels)
+{
+    (void)ts;
+    *ret_levels = 0;
+    return false;
+}
+
+void fibril__pystate_replenish(PyThreadState *ts, int levels)
+{
+    (void)ts, (void)levels;
+}
+
+#else
+
+#if PY_VERSION_HEX < 0x030c0000
+#define LEVELS_LEFT(ts) ((ts)->recursion_remaining)
+#else
+#define LEVELS_LEFT(ts) ((ts)->c_recursion_remaining)
+#endif
+
+/* Below zero it is making the exception already. */
+bool fibril__pystate_exhaust(PyThreadState *ts, int *ret_levels)
+{
+    *ret_levels = LEVELS_LEFT(ts) > 0 ? LEVELS_LEFT(ts) : 0;
+    LEVELS_LEFT(ts) -= *ret_levels;
+    return true;
+}
+
+void fibril__pystate_replenish(PyThreadState *ts, int levels)
+{
+    LEVELS_LEFT(ts) += levels;
+}
+
+#endif
+
 /* ---- frames for people ---- */
 
 /* faulthandler's own writer: it allocates nothing. Exported by 3.11 and 3.12. */

@@ -65,6 +65,13 @@ void fibril__pystate_pool_chunks(void);
 /* Whether an exception set by PyThreadState_SetAsyncExc has not been raised in ts yet. */
 bool fibril__pystate_async_pending(PyThreadState *ts);
 
+/* Makes the next check of the depth of recursion in ts fail with RecursionError, as if it had got
+ * so many levels deeper. Returns false where this version does not count levels. The caller may
+ * have interrupted ts anywhere. Async-signal-safe. */
+bool fibril__pystate_exhaust(PyThreadState *ts, int *ret_levels);
+/* Takes levels back. */
+void fibril__pystate_replenish(PyThreadState *ts, int levels);
+
 /* Writes the Python frames of ts, innermost first, to descriptor fd. Async-signal-safe. Returns
  * false where this interpreter offers no way. */
 bool fibril__pystate_write_frames(PyThreadState *ts, int fd);

@@ -11,6 +11,7 @@ import time
 from wsgiref.validate import validator
 
 import fibril
+import recursions
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -265,3 +266,12 @@ def thread(environ, start_response):
     t.join()
     start_response("200 OK", PLAIN)
     return found
+
+
+def recursing(environ, start_response):
+    """Recurses without end in the way that its path names."""
+    kind = environ["PATH_INFO"][1:]
+    if kind != "none":
+        recursions.KINDS[kind]()
+    start_response("200 OK", PLAIN)
+    return [b'"fine"']

@@ -245,6 +245,20 @@ static bool resize_piece(struct fibril__machine *m, struct fibril__context *c, s
     return true;
 }
 
+/* With a nested context the stack pointer is elsewhere: then nothing is known. */
+static void relieve(struct fibril__machine *m, struct fibril__context *c, const char *sp)
+{
+    enum { ENOUGH = 8 << 10 };
+    uintptr_t slot = (uintptr_t)c & ~(((uintptr_t)1 << c->log2) - 1);
+    const char *top =
+        (const char *)slot + sysconf(_SC_PAGESIZE) + fibril__slot_reserve((const void *)slot);
+    if (sp > top + ENOUGH && sp < (const char *)c) {
+        fibril__slot_reserve_close((char *)slot);
+        c->policy = FIBRIL__OWN;
+        m->relieved(c);
+    }
+}
+
 bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__context *c, char *sp)
 {
     if (c->policy == FIBRIL__UNGUARDED) {
@@ -253,6 +267,10 @@ bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__cont
         if (!fibril__slot_mark_intact((void *)slot)) {
             m->overflowed(c);
         }
+        return true;
+    }
+    if (c->policy == FIBRIL__OPENED) {
+        relieve(m, c, sp);
         return true;
     }
     const struct fibril__run_stack *run = &m->runs[c->log2];

@@ -27,6 +27,7 @@ enum fibril__policy {
     FIBRIL__THREAD, /* the stack of the OS thread that adopted the loop */
     FIBRIL__COPIED,
     FIBRIL__UNGUARDED, /* own, but without a guard page: looked at when it parks */
+    FIBRIL__OPENED,    /* own, with its reserve opened: the same */
 };
 
 struct fibril__context {
@@ -65,10 +66,18 @@ struct fibril__machine {
     uintptr_t tag;                    /* added to the pointer that a copied context is begun with */
     void (*overflowed)(struct fibril__context *c); /* an unguarded stack has overflowed; does not
                                                       return */
+    void (*relieved)(struct fibril__context *c); /* an opened one has shrunk; its reserve is closed
+                                                  */
 #if FIBRIL_TSAN
     void *tsan_dead; /* fiber of the context that ended last: freed once it is left */
 #endif
 };
+
+/* Whether c has a stack slot of its own. */
+static inline bool fibril__context_is_own(const struct fibril__context *c)
+{
+    return c->policy != FIBRIL__THREAD && c->policy != FIBRIL__COPIED;
+}
 
 static inline bool fibril__context_is_copied(const struct fibril__context *c)
 {

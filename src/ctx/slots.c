@@ -22,6 +22,7 @@
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 
 enum {
@@ -30,6 +31,10 @@ enum {
     SLOTS_PER_REGION_MIN = 8,
     MAP_COUNT_SHARE = 2, /* guards by mprotect use at most 1/2 of vm.max_map_count */
     MAP_COUNT_DEFAULT = 65530,
+    RESERVE_LOG2_MIN = 17,  /* smaller stacks have none */
+    RESERVE_SHARE = 4,      /* of the slot, at most */
+    RESERVE_MAX = 64 << 10, /* bytes */
+    RESERVE_STEPS = 4,
 };
 
 struct fibril__slot_counts fibril__slot_counts;
@@ -42,6 +47,7 @@ static struct fibril__slot_cache spare[2][FIBRIL__SLOT_LOG2_MAX + 1];
 static size_t page_bytes;
 static enum { GUARD_UNKNOWN, GUARD_MADVISE, GUARD_MPROTECT } guard_way;
 static uint64_t guards_left;
+static bool want_reserve;
 /* Set before the first unguarded slot is handed out; below it no check is needed. */
 _Atomic bool fibril__slots_some_unguarded;
 
@@ -105,16 +111,15 @@ static void choose_guard_way(char *page)
     guards_left = max_map_count() / MAP_COUNT_SHARE / 2;
 }
 
-static bool guard(char *page)
+static bool guard(char *page, size_t bytes)
 {
     if (guard_way == GUARD_UNKNOWN) {
         choose_guard_way(page);
     }
-    if (guard_way == GUARD_MADVISE && madvise(page, page_bytes, MADV_GUARD_INSTALL) == 0) {
+    if (guard_way == GUARD_MADVISE && madvise(page, bytes, MADV_GUARD_INSTALL) == 0) {
         return true;
     }
-    if (guard_way == GUARD_MPROTECT && guards_left > 0 &&
-        mprotect(page, page_bytes, PROT_NONE) == 0) {
+    if (guard_way == GUARD_MPROTECT && guards_left > 0 && mprotect(page, bytes, PROT_NONE) == 0) {
         guards_left--;
         return true;
     }
@@ -133,6 +138,51 @@ bool fibril__slot_unguarded_slow(const void *slot)
 bool fibril__slot_mark_intact(const void *slot)
 {
     return *(const uint64_t *)slot == unguarded_mark;
+}
+
+/* ---- reserves ---- */
+
+static size_t reserve_of(uint8_t log2)
+{
+    size_t share = ((size_t)1 << log2) / RESERVE_SHARE;
+    return log2 < RESERVE_LOG2_MIN ? 0 : share < RESERVE_MAX ? share : RESERVE_MAX;
+}
+
+void fibril__slots_want_reserve(void)
+{
+    pthread_mutex_lock(&lock);
+    want_reserve = true;
+    pthread_mutex_unlock(&lock);
+}
+
+size_t fibril__slot_reserve(const void *slot)
+{
+    const struct fibril__region *r = fibril__region_of(slot);
+    size_t i = (size_t)((const char *)slot - r->base) >> r->log2;
+    bool has = i >= atomic_load_explicit(&r->narrow, memory_order_relaxed) &&
+               i < atomic_load_explicit(&r->guarded, memory_order_relaxed);
+    return has ? reserve_of(r->log2) : 0;
+}
+
+bool fibril__slot_reserve_open(char *slot, const char *address)
+{
+    char *low = slot + page_bytes;
+    size_t bytes = fibril__slot_reserve(slot), step = bytes / RESERVE_STEPS;
+    size_t at = (size_t)(address - low) / step * step;
+    int rc = guard_way == GUARD_MADVISE ? madvise(low + at, bytes - at, MADV_GUARD_REMOVE)
+                                        : mprotect(low + at, bytes - at, PROT_READ | PROT_WRITE);
+    return rc == 0;
+}
+
+/* If the system refuses the reserve stays open: the guard page is never touched. */
+void fibril__slot_reserve_close(char *slot)
+{
+    char *low = slot + page_bytes;
+    size_t bytes = fibril__slot_reserve(slot);
+    madvise(low, bytes, MADV_DONTNEED);
+    if (guard_way != GUARD_MADVISE || madvise(low, bytes, MADV_GUARD_INSTALL) != 0) {
+        mprotect(low, bytes, PROT_NONE);
+    }
 }
 
 /* ---- regions ---- */
@@ -193,8 +243,10 @@ static struct fibril__region *region_new(uint8_t log2, bool stacks)
 
 static void prepare_stack(struct fibril__region *r, char *slot, uint8_t log2)
 {
-    if (guard(slot)) {
+    size_t reserve = want_reserve ? reserve_of(log2) : 0;
+    if (guard(slot, page_bytes + reserve)) {
         atomic_fetch_add(&r->guarded, 1);
+        atomic_fetch_add(&r->narrow, reserve == 0);
     } else {
         *(uint64_t *)(void *)slot = unguarded_mark;
         atomic_store(&fibril__slots_some_unguarded, true);

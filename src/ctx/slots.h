@@ -10,6 +10,9 @@
  * at the low end, by MADV_GUARD_INSTALL (Linux 6.13: costs no mapping), else by mprotect while
  * vm.max_map_count leaves room; past that they are unguarded, which the counters show and each park
  * checks by a mark at the low end.
+ *
+ * Where somebody can make a fibril turn back that has used up its stack, larger stacks have a
+ * reserve right above the guard page: guarded like it, and opened in steps when it is touched.
  */
 #ifndef FIBRIL_CTX_SLOTS_H
 #define FIBRIL_CTX_SLOTS_H
@@ -34,6 +37,7 @@ struct fibril__region {
     bool stacks;              /* slots are stacks, with guards */
     _Atomic uint32_t used;    /* slots handed out so far; the ones above have never been touched */
     _Atomic uint32_t guarded; /* the first so many stacks have a guard page, the later ones none */
+    _Atomic uint32_t narrow;  /* the first so many stacks have no reserve */
     uint32_t count;           /* slots in all */
     struct fibril__region *next_same; /* an older region of the same kind and size */
 };
@@ -123,6 +127,20 @@ static inline bool fibril__slot_unguarded(const void *slot)
            fibril__slot_unguarded_slow(slot);
 }
 bool fibril__slot_mark_intact(const void *slot);
+
+/* Stacks that are mapped from now on have a reserve, if they are large enough. For good. */
+void fibril__slots_want_reserve(void);
+
+/* Bytes of the reserve above the guard page of a stack slot, opened or not; 0: it has none.
+ * Async-signal-safe, as the next two. */
+size_t fibril__slot_reserve(const void *slot);
+
+/* Opens the reserve from its top down to the step that holds `address`, which is in it. False: the
+ * system refuses. */
+bool fibril__slot_reserve_open(char *slot, const char *address);
+
+/* Closes what has been opened. */
+void fibril__slot_reserve_close(char *slot);
 
 /* Bytes of the stack slot [low, high) that have been touched, counted from high, by whole pages. */
 size_t fibril__slot_touched(const char *low, const char *high);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Stack overflow: the guard page below an own stack or below a run stack was touched. Nothing is
- * corrupted yet, and nothing can go on: reports whose stack it was and where, and aborts.
+ * corrupted yet, and nothing can go on: reports whose stack it was and where, and aborts. Unless an
+ * embedder can make the fibril turn back, and its stack has a reserve: then that is opened, and the
+ * instruction is tried again.
  */
 #include "debug/debug.h"
 
@@ -40,10 +42,11 @@ NORETURN void fibril__debug_overflow(struct fibril *f)
     abort();
 }
 
-/* Whose guard page is at `address`, or NULL. */
-static struct fibril *owner_of_guard(const char *address)
+/* Whose guard page, or reserve, is at `address`, or NULL. */
+static struct fibril *owner_of_guard(const char *address, bool *ret_in_reserve)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *ret_in_reserve = false;
     struct fibril_loop *loop = fibril__loop;
     if (!loop) {
         return NULL;
@@ -60,7 +63,20 @@ static struct fibril *owner_of_guard(const char *address)
     }
     char *slot = (char *)((uintptr_t)address & ~(((uintptr_t)1 << r->log2) - 1));
     struct fibril *f = fibril__record_in(slot, r->log2);
-    return address < slot + page && f == loop->current ? f : NULL;
+    *ret_in_reserve = address >= slot + page;
+    bool guarded = address < slot + page + fibril__slot_reserve(slot);
+    return guarded && f == loop->current ? f : NULL;
+}
+
+/* Whether f may go on, into its reserve, which is at `address`. */
+static bool go_on(struct fibril *f, const char *address)
+{
+    bool opened = fibril__embed_overflow(f, /* full= */ true) &&
+                  fibril__slot_reserve_open(fibril__slot_of(f), address);
+    if (opened) {
+        f->ctx.policy = FIBRIL__OPENED;
+    }
+    return opened;
 }
 
 /* A nested context of the running fibril, maybe, has used up its stack. */
@@ -84,7 +100,11 @@ static void report_nested(const void *address)
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
     (void)context;
-    struct fibril *f = owner_of_guard(info->si_addr);
+    bool in_reserve;
+    struct fibril *f = owner_of_guard(info->si_addr, &in_reserve);
+    if (f && in_reserve && go_on(f, info->si_addr)) {
+        return;
+    }
     if (f) {
         fibril__debug_overflow(f);
     }

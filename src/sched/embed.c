@@ -18,6 +18,7 @@
 static void (*_Atomic on_loop)(struct fibril_loop *loop, bool started);
 static void (*_Atomic on_end)(struct fibril *f);
 static void (*_Atomic on_dump)(const struct fibril *f, int fd);
+static bool (*_Atomic on_overflow)(struct fibril *f, bool full);
 
 void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to))
 {
@@ -43,6 +44,14 @@ void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd))
     atomic_store(&on_dump, fn);
 }
 
+void fibril_embed_on_overflow(bool (*fn)(struct fibril *f, bool full))
+{
+    atomic_store(&on_overflow, fn);
+    if (fn) {
+        fibril__slots_want_reserve();
+    }
+}
+
 void fibril__embed_loop(struct fibril_loop *loop, bool started)
 {
     void (*fn)(struct fibril_loop * loop, bool started) = atomic_load(&on_loop);
@@ -65,6 +74,12 @@ void fibril__embed_dump(const struct fibril *f, int fd)
     if (fn) {
         fn(f, fd);
     }
+}
+
+bool fibril__embed_overflow(struct fibril *f, bool full)
+{
+    bool (*fn)(struct fibril * f, bool full) = atomic_load(&on_overflow);
+    return fn && fn(f, full);
 }
 
 /* ---- labels ---- */
@@ -126,10 +141,11 @@ struct fibril *fibril_embed_next(void)
 
 int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes)
 {
-    if (f->ctx.policy != FIBRIL__OWN && f->ctx.policy != FIBRIL__UNGUARDED) {
+    if (!fibril__context_is_own(&f->ctx)) {
         return -ENOTSUP;
     }
-    char *low = fibril__slot_of(f) + sysconf(_SC_PAGESIZE);
+    char *slot = fibril__slot_of(f);
+    char *low = slot + sysconf(_SC_PAGESIZE) + fibril__slot_reserve(slot);
     *ret_low = low;
     *ret_bytes = (size_t)((const char *)f - low);
     return 0;

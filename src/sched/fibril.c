@@ -243,6 +243,9 @@ void fibril__release_slow(struct fibril *f)
         fibril__slot_give(&loop->records, f);
         return;
     }
+    if (f->ctx.policy == FIBRIL__OPENED) {
+        fibril__slot_reserve_close(fibril__slot_of(f));
+    }
     struct fibril__slot_cache *cache = fibril__loop_stacks(loop, f->ctx.log2);
     if (cache) {
         fibril__slot_give(cache, fibril__slot_of(f));

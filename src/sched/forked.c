@@ -123,6 +123,10 @@ static void give_stack(struct sweep *s, struct fibril *f)
     char *slot = fibril__slot_of(f);
     struct fibril__slot_cache *cache = fibril__loop_stacks(s->loop, log2);
     fibril__context_forget(slot, (size_t)1 << log2);
+    if (f->ctx.policy == FIBRIL__OPENED) {
+        fibril__slot_reserve_close(slot);
+        f->ctx.policy = FIBRIL__OWN;
+    }
     if (!cache || f->ctx.policy != FIBRIL__OWN) {
         f->state = FIBRIL__FREE;
         if (cache) {

@@ -56,7 +56,8 @@ bool fibril__nest_guards(const void *address, size_t *ret_bytes)
         }
         const struct fibril__context *c = &n->current->ctx;
         const char *slot = c->saved;
-        if (c->policy == FIBRIL__OWN && slot && at >= slot && at < slot + page) {
+        bool own = c->policy == FIBRIL__OWN && slot && at >= slot;
+        if (own && at < slot + page + fibril__slot_reserve(slot)) {
             *ret_bytes = (size_t)1 << c->log2;
             return true;
         }

@@ -110,6 +110,9 @@ void fibril__each(void (*fn)(struct fibril *f, void *arg), void *arg);
 void fibril__embed_ended(struct fibril *f);
 void fibril__embed_loop(struct fibril_loop *loop, bool started);
 void fibril__embed_dump(const struct fibril *f, int fd);
+/* For the running fibril f: its stack is full, and the answer says whether it may open its reserve;
+ * or it has shrunk again. */
+bool fibril__embed_overflow(struct fibril *f, bool full);
 
 /* Under measure_stacks: prepares f's stack for an exact high-water mark; takes it when f ends. */
 void fibril__stack_paint(struct fibril *f);

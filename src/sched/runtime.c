@@ -206,6 +206,11 @@ static NORETURN void overflowed(struct fibril__context *c)
     fibril__debug_overflow(CONTAINER_OF(c, struct fibril, ctx));
 }
 
+static void relieved(struct fibril__context *c)
+{
+    fibril__embed_overflow(CONTAINER_OF(c, struct fibril, ctx), /* full= */ false);
+}
+
 static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts)
 {
     loop->opts = opts ? *opts : (struct fibril_opts){0};
@@ -223,6 +228,7 @@ static int init_loop(struct fibril_loop *loop, const struct fibril_opts *opts)
     fibril__slot_cache_init(&loop->stacks, (uint8_t)log2, true);
     fibril__slot_cache_init(&loop->records, record_log2(), false);
     fibril__machine_init(&loop->machine, (run_bytes + page - 1) & ~(page - 1), overflowed);
+    loop->machine.relieved = relieved;
     init_main(loop);
     if (loop->opts.measure_stacks && fibril__sites_new(&loop->sites) != 0) {
         return -ENOMEM;

@@ -62,6 +62,7 @@ size_t fibril_stack_used(const struct fibril *f)
     switch (f->ctx.policy) {
     case FIBRIL__COPIED: return f->ctx.high_water * (size_t)FIBRIL__COPY_GRAIN;
     case FIBRIL__OWN:
+    case FIBRIL__OPENED:
     case FIBRIL__UNGUARDED: return own_used(f, f->loop->sites != NULL);
     default: return 0;
     }

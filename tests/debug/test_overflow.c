@@ -2,6 +2,7 @@
 /*
  * Stack overflows are reported and abort; other faults stay what they are.
  */
+#include <fibril/embed.h>
 #include <fibril/fibril.h>
 
 #include "base/compiler.h"
@@ -69,6 +70,135 @@ TEST(overflow_on_a_started_loop_is_reported)
     opts.stack = FIBRIL_STACK_COPIED;
     EXPECT_ABORT(fibril_run(NULL, overflow_on_other_loop, &opts),
                  "\"far greedy\" has used up its ");
+}
+
+/* ---- reserves ---- */
+
+static struct {
+    bool answer; /* of the hook */
+    int full, relieved;
+    int deepest;
+} seen;
+
+static volatile bool turn_back;
+
+static bool on_overflow(struct fibril *f, bool full)
+{
+    ASSERT(f == fibril_current());
+    seen.full += full;
+    seen.relieved += !full;
+    turn_back = full;
+    return seen.answer;
+}
+
+__attribute__((noinline)) static int recursion_that_turns_back(int n)
+{
+    volatile char frame[512];
+    frame[0] = (char)n;
+    seen.deepest = n > seen.deepest ? n : seen.deepest;
+    frame[1] = turn_back ? 0 : (char)recursion_that_turns_back(n + 1);
+    return frame[0] + frame[1];
+}
+
+static int fill_the_stack(void *arg)
+{
+    int *rounds = arg;
+    for (int i = 1; i <= *rounds; i++) {
+        turn_back = false;
+        recursion_that_turns_back(1);
+        ASSERT_EQ(seen.full, i);
+        fibril_yield();
+        ASSERT_EQ(seen.relieved, i);
+    }
+    return 0;
+}
+
+static int many_fill_their_stacks(void *arg)
+{
+    struct fibril_spawn_opts opts = {.stack_bytes = 128 << 10};
+    seen.answer = true;
+    fibril_embed_on_overflow(on_overflow);
+    for (int i = 0; i < 10; i++) {
+        struct fibril *f;
+        seen.full = seen.relieved = 0;
+        ASSERT_OK(fibril_spawn(fill_the_stack, arg, &opts, &f));
+        ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
+    }
+    return 0;
+}
+
+TEST(overflow_of_a_stack_with_a_reserve_lets_the_fibril_turn_back_again_and_again)
+{
+    int rounds = 5;
+    ASSERT_OK(fibril_run(NULL, many_fill_their_stacks, &rounds));
+}
+
+TEST(overflow_of_a_stack_with_a_reserve_by_mprotect_lets_the_fibril_turn_back)
+{
+    int rounds = 5;
+    setenv("FIBRIL_GUARD_MPROTECT", "1", 1);
+    ASSERT_OK(fibril_run(NULL, many_fill_their_stacks, &rounds));
+}
+
+static int leave_it_open(void *arg)
+{
+    turn_back = false;
+    seen.deepest = 0;
+    recursion_that_turns_back(1);
+    *(int *)arg = seen.deepest;
+    return 0;
+}
+
+/* One after the other they have the same stack. */
+static int leave_it_open_twice(void *arg)
+{
+    struct fibril_spawn_opts opts = {.stack_bytes = 128 << 10};
+    int deepest[2];
+    (void)arg;
+    seen.answer = true;
+    fibril_embed_on_overflow(on_overflow);
+    for (int i = 0; i < 2; i++) {
+        struct fibril *f;
+        ASSERT_OK(fibril_spawn(leave_it_open, &deepest[i], &opts, &f));
+        ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
+        ASSERT_EQ(seen.full, i + 1);
+    }
+    ASSERT(deepest[1] < deepest[0] + 4 && deepest[0] < deepest[1] + 4);
+    return 0;
+}
+
+TEST(overflow_closes_the_reserve_of_a_fibril_that_ends)
+{
+    ASSERT_OK(fibril_run(NULL, leave_it_open_twice, NULL));
+}
+
+static int overflow_with_hook(void *arg)
+{
+    fibril_embed_on_overflow(on_overflow);
+    return spawn_overflow(arg);
+}
+
+TEST(overflow_of_the_reserve_too_is_reported)
+{
+    struct fibril_spawn_opts opts = {.name = "greedy", .stack_bytes = 128 << 10};
+    seen.answer = true;
+    EXPECT_ABORT(fibril_run(NULL, overflow_with_hook, &opts),
+                 "\"greedy\" has used up its 131072 bytes, ");
+}
+
+TEST(overflow_whose_hook_knows_no_way_back_is_reported)
+{
+    struct fibril_spawn_opts opts = {.name = "greedy", .stack_bytes = 128 << 10};
+    EXPECT_ABORT(fibril_run(NULL, overflow_with_hook, &opts),
+                 "\"greedy\" has used up its 131072 bytes, ");
+}
+
+TEST(overflow_of_a_small_stack_has_no_reserve)
+{
+    struct fibril_spawn_opts opts = {.name = "greedy", .stack_bytes = 64 << 10};
+    seen.answer = true;
+    EXPECT_ABORT(fibril_run(NULL, overflow_with_hook, &opts),
+                 "\"greedy\" has used up its 65536 bytes, ");
 }
 
 /* ---- other faults ---- */

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Recursion without end: RecursionError in the fibril it happens in, and the process lives."""
+
+import json
+import sys
+
+import pytest
+
+import fibril
+import recursions
+from wsgi_server import Server
+
+ISOLATED = True
+
+
+def outcome_of(kind):
+    try:
+        recursions.KINDS[kind]()
+    except RecursionError:
+        return "recursion"
+    return "returned"
+
+
+@pytest.mark.parametrize("kind", list(recursions.KINDS))
+def test_a_spawned_fibril_gets_recursion_error(kind):
+    others = [fibril.spawn(fibril.sleep, 0.001) for _ in range(10)]
+    for _ in range(3):
+        assert fibril.spawn(outcome_of, kind).join() == "recursion"
+    for each in others:
+        each.join()
+
+
+def test_all_kinds_in_one_fibril_which_never_parks():
+    def all_kinds():
+        return {outcome_of(kind) for kind in recursions.KINDS for _ in range(2)}
+
+    assert fibril.spawn(all_kinds).join() == {"recursion"}
+
+
+def test_all_kinds_in_one_fibril_which_parks_between_them():
+    def all_kinds():
+        for _ in range(2):
+            for kind in recursions.KINDS:
+                assert outcome_of(kind) == "recursion", kind
+                fibril.yield_()
+        return "done"
+
+    assert fibril.spawn(all_kinds).join() == "done"
+
+
+def levels(n):
+    return 0 if n == 0 else 1 + levels(n - 1)
+
+
+def test_the_limit_is_the_old_one_after_the_next_wait():
+    def body():
+        assert outcome_of("getattr") == "recursion"
+        fibril.yield_()
+        fibril.yield_()
+        return levels(sys.getrecursionlimit() - 50)
+
+    assert fibril.spawn(body).join() == sys.getrecursionlimit() - 50
+
+
+def test_the_exception_may_be_handled_deep_inside_and_waited_in():
+    def dig(depth):
+        class Deep:
+            def __getattr__(self, name):
+                try:
+                    return getattr(self, name + "x")
+                except RecursionError:
+                    if len(name) > 30:
+                        raise
+                    fibril.sleep(0)
+                    return depth
+
+        return Deep().a
+
+    for i in range(20):
+        assert fibril.spawn(dig, i).join() == i
+
+
+def test_a_thousand_fibrils_fill_their_stacks_and_the_next_ones_have_whole_ones():
+    for _ in range(10):
+        each = [fibril.spawn(outcome_of, kind) for kind in ("getattr", "sort", "repr", "property") for _ in range(25)]
+        assert {f.join() for f in each} == {"recursion"}
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("mprotect", [False, True])
+def test_a_request_that_recurses_is_answered_500_and_the_server_lives(mprotect):
+    with Server("wsgi_apps:recursing", env={"FIBRIL_GUARD_MPROTECT": "1"} if mprotect else None) as server:
+        for kind in recursions.KINDS:
+            status, _, _ = server.get("/" + kind.replace(" ", "%20"))
+            assert status == 500, (kind, server.errors())
+        assert server.get("/none")[0] == 200
+        assert server.errors().count("RecursionError") >= len(recursions.KINDS)
+        assert json.loads(server.get("/none")[2]) == "fine"
