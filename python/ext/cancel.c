@@ -4,7 +4,8 @@
  * been raised, so that a finally block can wait. A fibril that waits in one of our calls raises
  * Cancelled from it; one that waits inside a C library sees that call fail with ECANCELED, and an
  * asynchronous Cancelled follows, which no `except OSError` swallows. (A sleep just ends: there it
- * follows at once.)
+ * follows at once.) One that waits inside CPython itself sees nothing but Cancelled: see
+ * cancel_inside.c.
  */
 #include "fibril_py.h"
 

@@ -124,6 +124,7 @@ static int attach(const struct fibril_opts *opts, bool deadlocks)
     g->can_keep = fibril__pystate_init();
     fibril__pystate_pool_chunks();
     fibril__py_thread_frames_start();
+    fibril__py_cancel_start();
     fibril_embed_on_dump(fibril__py_write_frames);
     return 0;
 }
@@ -221,6 +222,7 @@ static PyObject *py_disable(PyObject *module, PyObject *unused)
         return NULL;
     }
     fibril__py_thread_frames_stop();
+    fibril__py_cancel_stop();
     fibril__py_keeper_stop();
     leave_loop();
     Py_RETURN_NONE;

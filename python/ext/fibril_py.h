@@ -45,6 +45,7 @@ struct pyfibril {
     bool ours;             /* between leave and enter, or about to begin: takes the baton */
     bool adopted;          /* a thread that CPython made: neither its state nor its end are ours */
     bool cancelled_async;  /* Cancelled is on its way as an asynchronous exception */
+    uint8_t asked;         /* how often it was asked whether it is the main thread's */
     int levels_taken;      /* of recursion: see overflow.c */
 };
 
@@ -179,6 +180,11 @@ void fibril__py_cancel_over(struct pyfibril *p);
 /* The function of p has ended, perhaps with an exception set: a Cancelled that was still on its way
  * is called back, and takes the place of the OSError that came before it. */
 void fibril__py_cancel_settle(struct pyfibril *p);
+
+/* From now on a cancellation that ends a wait inside CPython is raised there as Cancelled. After
+ * the layer is there. */
+void fibril__py_cancel_start(void);
+void fibril__py_cancel_stop(void);
 
 /* Whether an exception is Cancelled, or the OSError of a C call that the cancellation ended. */
 bool fibril__py_is_cancelled(PyObject *type, PyObject *value);

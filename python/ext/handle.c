@@ -185,13 +185,11 @@ static PyObject *handle_wait(struct handle *h, PyObject *args, PyObject *kwargs)
     Py_RETURN_FALSE;
 }
 
-PyDoc_STRVAR(
-    cancel_doc,
-    "cancel()\n--\n\n"
-    "Makes the fibril's present wait, or its next one, raise Cancelled. Returns False if\n"
-    "it has ended already. One that has not begun never does. In a blocking call of\n"
-    "Python's own the call fails with ECANCELED and Cancelled follows at once; a wait for\n"
-    "a lock of threading is not ended.");
+PyDoc_STRVAR(cancel_doc,
+             "cancel()\n--\n\n"
+             "Makes the fibril's present wait, or its next one, raise Cancelled. Returns False if\n"
+             "it has ended already. One that has not begun never does. In a blocking call of a C\n"
+             "library the call fails with ECANCELED and Cancelled follows at once.");
 
 static PyObject *handle_cancel(struct handle *h, PyObject *unused)
 {

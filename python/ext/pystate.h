@@ -62,6 +62,13 @@ void fibril__pystate_return_frames(PyThreadState *ts);
  */
 void fibril__pystate_pool_chunks(void);
 
+/* Whether the code at `address` is CPython's own: in the object that holds its core. */
+bool fibril__pystate_is_code(const void *address);
+
+/* Between the end by EINTR of a wait for a lock and the exception of a pending call CPython asks so
+ * many times, to no purpose of ours, whether the calling thread is the main one. */
+#define FIBRIL__PYSTATE_ASKED_BEFORE (PY_VERSION_HEX < 0x030c0000 ? 1 : 0)
+
 /* Whether an exception set by PyThreadState_SetAsyncExc has not been raised in ts yet. */
 bool fibril__pystate_async_pending(PyThreadState *ts);
 

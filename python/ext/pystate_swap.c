@@ -56,6 +56,28 @@ static bool holds(const struct dl_phdr_info *info, uintptr_t address)
     return false;
 }
 
+struct code_at {
+    uintptr_t address;
+    bool core;
+};
+
+static int find_code(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct code_at *at = arg;
+    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
+        return 0;
+    }
+    at->core = holds(info, at->address);
+    return 1;
+}
+
+bool fibril__pystate_is_code(const void *address)
+{
+    struct code_at at = {.address = (uintptr_t)address};
+    dl_iterate_phdr(find_code, &at);
+    return at.core;
+}
+
 static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
 {
     struct locals *found = arg;

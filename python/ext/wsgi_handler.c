@@ -137,7 +137,7 @@ static int judge_failure(struct fibril__wsgi_request *r)
     return r->committed ? -ECANCELED : 1;
 }
 
-/* A sleep that was cut off looks as if it were over: what the application made of that is not sent.
+/* What an application makes of a Cancelled that it swallows is not sent.
  * Returns what the handler is to return. */
 static int judge_success(struct fibril__wsgi_request *r)
 {

@@ -390,3 +390,16 @@ def test_the_pid_file_comes_and_goes(tmp_path):
     with Server("wsgi_apps:hello", "--pid-file", str(path)) as server:
         assert int(path.read_text()) == server.process.pid
     assert not path.exists()
+
+
+def test_what_a_request_waits_in_raises_cancelled_when_time_is_up():
+    ways = ("sleep", "lock", "event", "read")
+    with Server("wsgi_apps:waiting", "--drain", "0.3") as server:
+        clients = [server.connect() for _ in ways]
+        for client, way in zip(clients, ways):
+            client.sendall(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % way.encode())
+        time.sleep(0.3)
+        server.end()
+        for client, way in zip(clients, ways):
+            assert f"{way}: Cancelled" in server.errors() and f"{way}: went on" not in server.errors()
+            client.close()

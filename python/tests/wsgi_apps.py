@@ -275,3 +275,20 @@ def recursing(environ, start_response):
         recursions.KINDS[kind]()
     start_response("200 OK", PLAIN)
     return [b'"fine"']
+
+
+def waiting(environ, start_response):
+    """Waits in the way that its path names, and says how that ended."""
+    lock = threading.Lock()
+    lock.acquire()
+    ways = {"sleep": lambda: time.sleep(1000), "lock": lock.acquire, "event": lambda: threading.Event().wait(1000),
+            "read": lambda: os.read(os.pipe()[0], 1)}
+    way = environ["PATH_INFO"][1:]
+    try:
+        ways[way]()
+        print(f"{way}: went on", file=sys.stderr, flush=True)
+    except BaseException as error:
+        print(f"{way}: {type(error).__name__}", file=sys.stderr, flush=True)
+        raise
+    start_response("200 OK", PLAIN)
+    return [b""]

@@ -143,11 +143,14 @@ NORETURN void fibril_posix___pthread_unwind_next(__pthread_unwind_buf_t *buf)
 
 /* ---- cancelling ---- */
 
+bool fibril__posix_cancel_ends = true;
+
 /* A loop that ends cancels its threads without pthread_cancel: they end all the same. */
 void fibril__thread_heed_cancel(void)
 {
     struct fibril__thread *t = fibril__thread_self();
-    bool wanted = t && t->exit_jump && (t->cancel_wanted || fibril_cancelled());
+    bool wanted = t && t->exit_jump &&
+                  (t->cancel_wanted || (fibril__posix_cancel_ends && fibril_cancelled()));
     if (wanted && t->cancel_state == PTHREAD_CANCEL_ENABLE) {
         fibril__thread_exit(PTHREAD_CANCELED);
     }

@@ -2,6 +2,7 @@
 /* Semaphores: real ones, taken by a real try, waited for in the table of addresses. */
 #include "posix/calls.h"
 #include "posix/address.h"
+#include "posix/thread.h"
 
 #include <semaphore.h>
 
@@ -19,14 +20,12 @@ static bool is_shared(const sem_t *s)
     return ((const volatile int *)(const volatile void *)s)[WORD] != 0;
 }
 
-static int wait_for(sem_t *s, int64_t deadline_ns)
+bool (*fibril__posix_on_cancelled)(const void *caller);
+
+static int wait_as(struct fibril__thread *t, sem_t *s, int64_t deadline_ns)
 {
-    struct fibril__thread *t = fibril__thread_self();
     struct fibril_waker_info info = {.name = "semaphore", .object = s, .inside = false};
     int64_t retry_ns = 0;
-    if (!t) {
-        return -ENOMEM;
-    }
     for (;;) {
         fibril__address_enter(t, s);
         int rc = try(s);
@@ -51,31 +50,62 @@ static int wait_for(sem_t *s, int64_t deadline_ns)
     }
 }
 
-static int wait_until(sem_t *s, clockid_t clock, const struct timespec *until)
+/* Whoever begins the wait anew that we told him to give up will not give it up now. */
+static int wait_told(struct fibril__thread *t, sem_t *s, int64_t deadline_ns)
+{
+    fibril_shield_begin();
+    int rc = wait_as(t, s, deadline_ns);
+    fibril_shield_end();
+    t->told = false;
+    return rc;
+}
+
+static int wait_for(sem_t *s, int64_t deadline_ns, const void *caller)
+{
+    struct fibril__thread *t = fibril__thread_self();
+    if (!t) {
+        return -ENOMEM;
+    }
+    if (UNLIKELY(t->told)) {
+        return wait_told(t, s, deadline_ns);
+    }
+    int rc = wait_as(t, s, deadline_ns);
+    if (rc == -ECANCELED && fibril__posix_on_cancelled && fibril__posix_on_cancelled(caller)) {
+        t->told = true;
+        rc = -EINTR;
+    }
+    return rc;
+}
+
+static int wait_until(sem_t *s, clockid_t clock, const struct timespec *until, const void *caller)
 {
     int saved = errno;
     int rc = try(s);
     if (rc == -EAGAIN) {
         int64_t deadline_ns;
         rc = fibril__deadline_at(clock, until, &deadline_ns);
-        rc = rc ? rc : wait_for(s, deadline_ns);
+        rc = rc ? rc : wait_for(s, deadline_ns, caller);
     }
     return (int)fibril__posix_result(rc, saved);
 }
 
 int fibril_posix_sem_wait(sem_t *s)
 {
-    return fibril__on_loop() ? wait_until(s, CLOCK_MONOTONIC, NULL) : sem_wait(s);
+    const void *caller = __builtin_return_address(0);
+    return fibril__on_loop() ? wait_until(s, CLOCK_MONOTONIC, NULL, caller) : sem_wait(s);
 }
 
 int fibril_posix_sem_timedwait(sem_t *s, const struct timespec *until)
 {
-    return fibril__on_loop() ? wait_until(s, CLOCK_REALTIME, until) : sem_timedwait(s, until);
+    const void *caller = __builtin_return_address(0);
+    return fibril__on_loop() ? wait_until(s, CLOCK_REALTIME, until, caller)
+                             : sem_timedwait(s, until);
 }
 
 int fibril_posix_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec *until)
 {
-    return fibril__on_loop() ? wait_until(s, clock, until) : sem_clockwait(s, clock, until);
+    const void *caller = __builtin_return_address(0);
+    return fibril__on_loop() ? wait_until(s, clock, until, caller) : sem_clockwait(s, clock, until);
 }
 
 /* Nothing to be done: the semaphore stays as it is, and its count with it. */

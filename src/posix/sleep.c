@@ -2,7 +2,8 @@
 /*
  * Sleeping. A sleep that a signal ends tells how much was left, and is never begun again
  * (signal(7)). One that fibril_cancel ends is over, and succeeds: callers answer every error that a
- * sleep can have by sleeping on, which the cancelled fibril could not. Clocks that count processor
+ * sleep can have by sleeping on, which the cancelled fibril could not; but those of a language
+ * runtime that raises an exception fail. Clocks that count processor
  * time are left to the kernel, on a thread of the pool.
  */
 #include "base/alloc.h"
@@ -12,13 +13,19 @@
 enum { NS_PER_S = 1000000000, NS_PER_US = 1000 };
 
 /* What becomes of a cancellation; that of pthread_cancel ends the thread. */
-static int over(int rc)
+static int over_for(int rc, const void *caller)
 {
     if (rc == -ECANCELED) {
         fibril__thread_heed_cancel();
-        rc = 0;
+        bool raises = fibril__posix_on_cancelled && fibril__posix_on_cancelled(caller);
+        rc = raises ? rc : 0;
     }
     return rc;
+}
+
+static int over(int rc)
+{
+    return over_for(rc, NULL);
 }
 
 static int64_t left_of(int64_t deadline_ns)
@@ -107,14 +114,14 @@ static bool runs_with_time(clockid_t clock)
            clock == CLOCK_TAI;
 }
 
-static int sleep_at(clockid_t clock, const struct timespec *at)
+static int sleep_at(clockid_t clock, const struct timespec *at, const void *caller)
 {
     int64_t deadline_ns;
     if (at->tv_sec < 0) {
         return -EINVAL;
     }
     int rc = fibril__deadline_at(clock, at, &deadline_ns);
-    return rc < 0 ? rc : over(fibril_sleep_until(deadline_ns));
+    return rc < 0 ? rc : over_for(fibril_sleep_until(deadline_ns), caller);
 }
 
 int fibril_posix_clock_nanosleep(clockid_t clock, int flags, const struct timespec *time,
@@ -128,7 +135,7 @@ int fibril_posix_clock_nanosleep(clockid_t clock, int flags, const struct timesp
     if (counts_process) {
         rc = sleep_in_pool(clock, flags, time);
     } else if (flags & TIMER_ABSTIME) {
-        rc = sleep_at(clock, time);
+        rc = sleep_at(clock, time, __builtin_return_address(0));
     } else {
         rc = sleep_in(time, left);
     }

@@ -289,13 +289,23 @@ int fibril_posix_pthread_create(pthread_t *ret_thread, const pthread_attr_t *att
     return 0;
 }
 
+bool (*fibril__posix_as_main)(struct fibril__thread *t);
+
+static NOINLINE bool passes_for_main(struct fibril__thread *t)
+{
+    return fibril__posix_as_main && fibril__posix_as_main(t);
+}
+
 pthread_t fibril_posix_pthread_self(void)
 {
     if (!fibril__on_loop()) {
         return pthread_self();
     }
-    const struct fibril__thread *t = fibril__thread_face();
-    return !t || t->main ? pthread_self() : name_of(t);
+    struct fibril__thread *t = fibril__thread_face();
+    if (!t || (UNLIKELY(t->told) && passes_for_main(t)) || t->main) {
+        return pthread_self();
+    }
+    return name_of(t);
 }
 
 unsigned long fibril_posix_thread_id(const struct fibril *f)

@@ -43,6 +43,7 @@ struct fibril__thread {
     bool main;
     bool masks;      /* it has changed its signal mask, which is kept here: */
     uint64_t mask;   /* see sigmask.c */
+    bool told;       /* a wait of its has ended with EINTR: see fibril__posix_on_cancelled */
     bool locals_out; /* its thread-locals are in the copy, see locals.h */
     size_t locals_bytes;
     char *locals;
@@ -82,6 +83,21 @@ void fibril__thread_leave_main(void);
 /* In the child of a fork: the calling thread is the only one, and gets the signals. It keeps its
  * identity and its values. */
 void fibril__thread_forked(void);
+
+/* For a language runtime that raises exceptions when waits fail. Asked when fibril_cancel ends a
+ * wait of the calling fibril, called from `caller`, that hides such errors: whether the runtime
+ * raises one. Then a sleep ends with ECANCELED instead of success, and a wait for a semaphore with
+ * EINTR instead of ECANCELED, once: `told` is set until it is cleared or another such wait has
+ * ended, and cancellation is held back from those. NULL: nobody. */
+extern bool (*fibril__posix_on_cancelled)(const void *caller);
+
+/* Whether fibril_cancel ends threads as pthread_cancel does. True unless a language runtime sees to
+ * their end. */
+extern bool fibril__posix_cancel_ends;
+
+/* Asked by pthread_self for the calling fibril, t, when it has been told: whether it is to be taken
+ * for the main thread, which it may be, this once. */
+extern bool (*fibril__posix_as_main)(struct fibril__thread *t);
 
 /* The kernel's number of the calling OS thread. */
 int fibril__os_thread(void);
