@@ -79,8 +79,7 @@ void fibril__py_end(struct pyfibril *p)
     fibril__pystate_return_frames(ts);
     fibril__py_bind(p->fibril, NULL);
     if (fibril__py_next_takes()) {
-        fibril__pystate_delete(ts);
-        fibril__py.kept = true;
+        fibril__py.kept = fibril__pystate_delete(ts);
     } else {
         PyThreadState_DeleteCurrent();
     }

@@ -30,8 +30,9 @@ void fibril__pystate_keep(void);
 /* Releases the GIL after a keep. */
 void fibril__pystate_release(void);
 
-/* Deletes ts, the current thread state, and keeps the GIL like the above. */
-void fibril__pystate_delete(PyThreadState *ts);
+/* Deletes ts, the current thread state. Returns whether the GIL is kept like the above; where that
+ * would be unsafe it is released. */
+bool fibril__pystate_delete(PyThreadState *ts);
 
 /* Whether a new thread state must take the GIL itself before a swap may make it the current one:
  * 3.14 notes the bounds of the C stack then. */

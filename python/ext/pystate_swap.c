@@ -21,6 +21,9 @@
 #define HAS_HOLDER (PY_VERSION_HEX >= 0x030d0000)
 
 static bool can_swap;
+#if !FIBRIL_PY_PORTABLE
+static PyThreadState *main_ts;
+#endif
 
 bool fibril__pystate_can_swap(void)
 {
@@ -115,11 +118,12 @@ unsigned fibril__pystate_words(void **ret_words[static FIBRIL__PYSTATE_WORDS])
     return len;
 }
 
-#if BY_API
+#if BY_API && !FIBRIL_PY_PORTABLE
 
 bool fibril__pystate_init(void)
 {
-    can_swap = !FIBRIL_PY_PORTABLE;
+    main_ts = PyThreadState_Get();
+    can_swap = true;
     return can_swap;
 }
 
@@ -133,15 +137,20 @@ void fibril__pystate_keep(void)
 {
 }
 
+/* There is none when the one that parked has ended. */
 void fibril__pystate_release(void)
 {
+    if (!fibril__pystate_current()) {
+        PyThreadState_Swap(main_ts);
+    }
     PyEval_SaveThread();
 }
 
-void fibril__pystate_delete(PyThreadState *ts)
+bool fibril__pystate_delete(PyThreadState *ts)
 {
     PyThreadState_Swap(NULL);
     PyThreadState_Delete(ts);
+    return true;
 }
 
 #elif BY_HAND
@@ -181,8 +190,6 @@ static struct {
     bool is_interp[FIBRIL__PYSTATE_WORDS]; /* it holds the interpreter, not the thread state */
     unsigned len;
 } words;
-
-static PyThreadState *main_ts;
 
 static bool find_words(void)
 {
@@ -236,16 +243,28 @@ static bool find_holder(PyThreadState *ts)
     return kept == 1;
 }
 
-/* What others asked the last holder for, the next one is to see. More than was asked does no harm:
- * who looks finds nothing to do. */
+/* The word in which a thread state is told to leave the interpreter's loop has the version of the
+ * instrumentation above these bits. */
+enum { DROP_REQUEST = 1 << 0, CALLS_TO_DO = 1 << 2, EVENTS = 0xff };
+
+/* As when the GIL is taken: ts is told the version of the instrumentation (with an old one, traced
+ * code would never start), and a request to drop the GIL that was made of it earlier counts no more
+ * (granting it would be waiting for somebody to take the GIL, and nobody might). A request made of
+ * the last holder is passed on, since who made it still waits. Calls to do may be told of twice:
+ * who looks finds nothing. */
 static inline void hold(PyThreadState *ts)
 {
-    enum { DROP_REQUEST = 1 << 0, CALLS_TO_DO = 1 << 2 };
-    uintptr_t asked = __atomic_load_n(&(*holder)->eval_breaker, __ATOMIC_RELAXED);
-    if (asked & (DROP_REQUEST | CALLS_TO_DO)) {
-        __atomic_fetch_or(&ts->eval_breaker, asked & (DROP_REQUEST | CALLS_TO_DO),
-                          __ATOMIC_RELAXED);
+    PyThreadState *last = *holder;
+    uintptr_t asked = __atomic_load_n(&last->eval_breaker, __ATOMIC_RELAXED);
+    uintptr_t kept = __atomic_load_n(&ts->eval_breaker, __ATOMIC_RELAXED), wanted;
+    if (ts == last) {
+        return;
     }
+    do {
+        wanted = (asked & ~(uintptr_t)EVENTS) | (kept & EVENTS & ~(uintptr_t)DROP_REQUEST) |
+                 (asked & (DROP_REQUEST | CALLS_TO_DO));
+    } while (kept != wanted && !__atomic_compare_exchange_n(&ts->eval_breaker, &kept, wanted, true,
+                                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     __atomic_store_n(holder, ts, __ATOMIC_RELAXED);
 }
 
@@ -281,17 +300,22 @@ static void become(PyThreadState *ts)
     set_words(ts);
 }
 
+/* What CPython does only for one that takes the GIL: it makes it the one of PyGILState_Ensure, and
+ * 3.12 sees an exception from outside. */
+static inline bool takes_gil(const PyThreadState *ts)
+{
+    return !ts->_status.bound_gilstate || (!HAS_HOLDER && ts->async_exc);
+}
+
 void fibril__pystate_swap(PyThreadState *ts)
 {
     if (fibril__pystate_current()) {
         fibril__pystate_keep();
     }
     become(ts);
-#if PY_VERSION_HEX < 0x030d0000
-    if (ts->async_exc) { /* 3.12 sees it when it takes the GIL */
+    if (takes_gil(ts)) {
         PyEval_RestoreThread(PyEval_SaveThread());
     }
-#endif
 }
 
 void fibril__pystate_release(void)
@@ -300,11 +324,17 @@ void fibril__pystate_release(void)
     PyEval_SaveThread();
 }
 
-void fibril__pystate_delete(PyThreadState *ts)
+/* From 3.13 on a thread that wants the GIL may be about to write to its last holder, under a lock
+ * that only CPython can take, and does when it releases the GIL. */
+bool fibril__pystate_delete(PyThreadState *ts)
 {
+    if (HAS_HOLDER) {
+        PyThreadState_DeleteCurrent();
+        return false;
+    }
     fibril__pystate_keep();
-    hold(main_ts);
     PyThreadState_Delete(ts);
+    return true;
 }
 
 /* ---- trying it out ---- */
@@ -369,9 +399,10 @@ void fibril__pystate_release(void)
     PyEval_SaveThread();
 }
 
-void fibril__pystate_delete(PyThreadState *ts)
+bool fibril__pystate_delete(PyThreadState *ts)
 {
     PyThreadState_Delete(ts);
+    return true;
 }
 
 #endif
