@@ -21,6 +21,9 @@
 #if PY_VERSION_HEX < 0x030b0000
 #error "fibril needs CPython 3.11 or newer"
 #endif
+#ifdef Py_GIL_DISABLED
+#error "fibril needs a CPython that has a GIL: this one is free-threaded"
+#endif
 #if PY_VERSION_HEX >= 0x030f0000 && !FIBRIL_PY_PORTABLE
 #error                                                                                             \
     "this version of CPython is unknown to fibril: check pystate.c, or set -Dpython_portable=true"

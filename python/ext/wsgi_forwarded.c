@@ -129,29 +129,34 @@ bool fibril__wsgi_nets_have(const struct fibril__wsgi_nets *nets, const char *ad
     return false;
 }
 
-/* One entry, without the port and the brackets that it may have. */
-static bool take_entry(const char *from, const char *to, char *ret_address, size_t size)
+static bool is_blank(char c)
 {
-    while (from < to && (*from == ' ' || *from == '\t')) {
-        from++;
+    return c == ' ' || c == '\t';
+}
+
+/* One entry, without the port and the brackets that it may have. */
+static bool take_entry(const char *from, size_t len, char *ret_address, size_t size)
+{
+    for (; len > 0 && is_blank(*from); from++) {
+        len--;
     }
-    while (to > from && (to[-1] == ' ' || to[-1] == '\t')) {
-        to--;
+    while (len > 0 && is_blank(from[len - 1])) {
+        len--;
     }
-    const char *colon = memchr(from, ':', (size_t)(to - from));
-    if (from < to && *from == '[') {
-        const char *bracket = memchr(from, ']', (size_t)(to - from));
+    const char *colon = memchr(from, ':', len);
+    if (len > 0 && *from == '[') {
+        const char *bracket = memchr(from, ']', len);
         if (!bracket) {
             return false;
         }
         from++;
-        to = bracket;
-    } else if (colon && !memchr(colon + 1, ':', (size_t)(to - colon - 1))) {
-        to = colon;
+        len = (size_t)(bracket - from);
+    } else if (colon) {
+        size_t host = (size_t)(colon - from);
+        len = memchr(colon + 1, ':', len - host - 1) ? len : host;
     }
     unsigned char bytes[16];
     bool four;
-    size_t len = (size_t)(to - from);
     if (len == 0 || len >= size) {
         return false;
     }
@@ -163,22 +168,22 @@ static bool take_entry(const char *from, const char *to, char *ret_address, size
 bool fibril__wsgi_forwarded_for(const struct fibril__wsgi_nets *nets, const char *list,
                                 char *ret_address, size_t size)
 {
-    const char *to = list + strlen(list);
+    size_t end = strlen(list);
     bool found = false;
     char entry[64];
     for (;;) {
-        const char *from = to;
-        while (from > list && from[-1] != ',') {
-            from--;
+        size_t begin = end;
+        while (begin > 0 && list[begin - 1] != ',') {
+            begin--;
         }
-        if (!take_entry(from, to, entry, sizeof(entry)) || strlen(entry) >= size) {
+        if (!take_entry(list + begin, end - begin, entry, sizeof(entry)) || strlen(entry) >= size) {
             return found; /* what a proxy of ours said up to here still holds */
         }
         memcpy(ret_address, entry, strlen(entry) + 1);
         found = true;
-        if (from == list || !fibril__wsgi_nets_have(nets, entry)) {
+        if (begin == 0 || !fibril__wsgi_nets_have(nets, entry)) {
             return true;
         }
-        to = from - 1;
+        end = begin - 1;
     }
 }
