@@ -11,7 +11,7 @@
 
 int fibril__py_cancel(struct pyfibril *p)
 {
-    if (!p->ours && p->tstate && fibril__py.layer && p->fibril != fibril_current()) {
+    if (!p->ours && !p->shields && p->tstate && fibril__py.layer && p->fibril != fibril_current()) {
         p->cancelled_async = true;
         PyThreadState_SetAsyncExc(p->tstate->thread_id, fibril__py.cancelled);
     }
@@ -73,15 +73,21 @@ PyDoc_STRVAR(cancelled_doc, "cancelled()\n--\n\n"
 
 static PyObject *py_shield_begin(PyObject *module, PyObject *unused)
 {
-    if (fibril_current()) {
+    struct pyfibril *p = fibril__py_self();
+    if (p) {
+        p->shields++;
         fibril_shield_begin();
+    } else if (PyErr_Occurred()) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
 
 static PyObject *py_shield_end(PyObject *module, PyObject *unused)
 {
-    if (fibril_current()) {
+    struct pyfibril *p = fibril_current() ? fibril__py_of(fibril_current()) : NULL;
+    if (p) {
+        p->shields--;
         fibril_shield_end();
     }
     Py_RETURN_NONE;

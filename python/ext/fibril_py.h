@@ -45,6 +45,7 @@ struct pyfibril {
     bool ours;             /* between leave and enter, or about to begin: takes the baton */
     bool adopted;          /* a thread that CPython made: neither its state nor its end are ours */
     bool cancelled_async;  /* Cancelled is on its way as an asynchronous exception */
+    uint16_t shields;      /* Python's, one in the other: no asynchronous exception */
     uint8_t asked;         /* how often it was asked whether it is the main thread's */
     int levels_taken;      /* of recursion: see overflow.c */
 };
