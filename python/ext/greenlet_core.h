@@ -44,11 +44,13 @@ struct green {
     PyGreenlet *self; /* whose this is */
     PyGreenlet *parent;
     PyObject *run;               /* until it has ended */
+    PyObject *kwargs;            /* while ACTIVE: what run was called with besides its arguments */
     struct green_thread *thread; /* from its beginning on */
     void *frames;                /* while ACTIVE, but for main ones */
     struct green *next, **link;  /* while ACTIVE: in the list of its thread */
     uint8_t state;
     bool main, own_stack;
+    bool all; /* run was called with a tuple of arguments */
 };
 
 /* Kept by each greenlet that has begun in it, and by the thread state's dict. */
@@ -118,6 +120,9 @@ extern Py_ssize_t fibril__green_mains;
  * what the calling greenlet is switched back to with. */
 PyObject *fibril__green_switch(struct green_thread *t, struct green *g, struct carry c);
 
+/* Switches to g, which is ACTIVE in t and not current. Takes value. */
+PyObject *fibril__green_jump(struct green_thread *t, struct green *g, PyObject *value);
+
 /* Switches to g with the exception that is set; one that ended a dead greenlet is a value. */
 PyObject *fibril__green_throw(struct green_thread *t, struct green *g);
 
@@ -134,6 +139,8 @@ void fibril__green_abandon(struct green *g);
 
 /* A new one of exact type `greenlet`; state NEW, no parent. */
 PyGreenlet *fibril__green_new(void);
+
+int fibril__green_type_init(void);
 
 int fibril__green_set_parent(PyGreenlet *self, PyObject *parent, void *unused);
 

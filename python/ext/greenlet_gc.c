@@ -61,6 +61,7 @@ int fibril__green_traverse(PyObject *self, visitproc visit, void *arg)
     }
     Py_VISIT(g->parent);
     Py_VISIT(g->run);
+    Py_VISIT(g->kwargs);
     if (g->thread && g->thread->ts && g->thread->current == o) {
         return 0; /* what is in its slice is stale */
     }
@@ -138,6 +139,7 @@ static void free_rest(struct green *g)
     }
     Py_CLEAR(g->parent);
     Py_CLEAR(g->run);
+    Py_CLEAR(g->kwargs);
     fibril__pyslice_clear(&g->slice);
     fibril__green_mains -= g->main;
     if (g->thread) {

@@ -262,7 +262,7 @@ static int add(PyObject *module, const char *name, PyObject *value)
 
 static int make_types(void)
 {
-    if (PyType_Ready(&fibril__green_type) < 0) {
+    if (fibril__green_type_init() < 0) {
         return -1;
     }
     fibril__green_error = PyErr_NewException("greenlet.error", NULL, NULL);

@@ -227,27 +227,46 @@ static void come_back(struct green_thread *t)
     PyErr_NoMemory();
 }
 
-PyObject *fibril__green_switch(struct green_thread *t, struct green *g, struct carry c)
+/* Goes to `to`, which is not current, and whoever comes back here continues. This frame lies on the
+ * stack of every suspended greenlet, so it is kept small. */
+static inline int jump(struct green_thread *t, struct green *to)
 {
-    struct green *to = find(t, g), *from = green_of(t->current);
-    if (UNLIKELY(!to)) {
-        drop(&c);
-        return NULL;
-    }
-    if (UNLIKELY(to == from)) {
-        return unpack(&c);
-    }
+    struct green *from = green_of(t->origin);
     PyThreadState *ts = t->ts;
-    depart(t, to, c);
     fibril__pyslice_save(&from->slice, ts);
     int rc = fibril__nest_switch(t->nest, &to->nested);
     fibril__pyslice_load(&from->slice, ts);
+    return rc;
+}
+
+static NOINLINE PyObject *land(struct green_thread *t, int rc)
+{
     if (UNLIKELY(rc < 0)) {
         come_back(t);
         return NULL;
     }
-    c = arrive(t);
+    struct carry c = arrive(t);
     return unpack(&c);
+}
+
+PyObject *fibril__green_jump(struct green_thread *t, struct green *g, PyObject *value)
+{
+    depart(t, g, (struct carry){.value = value});
+    return land(t, jump(t, g));
+}
+
+PyObject *fibril__green_switch(struct green_thread *t, struct green *g, struct carry c)
+{
+    struct green *to = find(t, g);
+    if (UNLIKELY(!to)) {
+        drop(&c);
+        return NULL;
+    }
+    if (UNLIKELY(to == green_of(t->current))) {
+        return unpack(&c);
+    }
+    depart(t, to, c);
+    return land(t, jump(t, to));
 }
 
 /* ---- running ---- */
@@ -262,18 +281,6 @@ static void settle(struct carry *c)
         Py_XDECREF(type);
         Py_XDECREF(traceback);
     }
-}
-
-static PyObject *call_run(struct green *g, struct carry *c)
-{
-    PyObject *result = NULL;
-    if (c->value) {
-        result = c->all ? PyObject_Call(g->run, c->value, c->kwargs)
-                        : PyObject_CallOneArg(g->run, c->value);
-        drop(c);
-    }
-    Py_CLEAR(g->run);
-    return result;
 }
 
 /* Where g's result goes: to the first of its parents that can be switched to. An exception that
@@ -293,17 +300,27 @@ static struct green *find_heir(struct green_thread *t, struct green *g, struct c
     return to ? to : green_of(t->main);
 }
 
-/* The whole life of g on its own stack. */
-struct fibril__nested *fibril__green_run(struct fibril__nested *nested)
+/* What g is called with: a tuple and maybe keywords, or one value; NULL: an exception is set. */
+static NOINLINE PyObject *arguments(struct green *g)
 {
-    struct green *g = CONTAINER_OF(nested, struct green, nested);
     struct green_thread *t = g->thread;
     fibril__pyslice_fresh(&g->slice, t->ts, g->frames, GREEN_FRAMES);
     PyObject *spare = t->spare;
     t->spare = NULL;
     struct carry c = arrive(t);
     Py_XDECREF(spare);
-    struct carry result = {.value = call_run(g, &c)};
+    g->kwargs = c.kwargs;
+    g->all = c.all;
+    return c.value;
+}
+
+static NOINLINE struct fibril__nested *conclude(struct green *g, PyObject *value, PyObject *args)
+{
+    struct green_thread *t = g->thread;
+    struct carry result = {.value = value};
+    Py_XDECREF(args);
+    Py_CLEAR(g->kwargs);
+    Py_CLEAR(g->run);
     settle(&result);
     g->state = GREEN_DEAD;
     struct green *to = find_heir(t, g, &result);
@@ -311,6 +328,18 @@ struct fibril__nested *fibril__green_run(struct fibril__nested *nested)
     end(g);
     depart(t, to, result);
     return &to->nested;
+}
+
+/* The whole life of g on its own stack. This frame too is kept small. */
+struct fibril__nested *fibril__green_run(struct fibril__nested *nested)
+{
+    struct green *g = CONTAINER_OF(nested, struct green, nested);
+    PyObject *args = arguments(g), *result = NULL;
+    if (args) {
+        result =
+            g->all ? PyObject_Call(g->run, args, g->kwargs) : PyObject_CallOneArg(g->run, args);
+    }
+    return conclude(g, result, args);
 }
 
 /* ---- throwing ---- */

@@ -115,6 +115,8 @@ static PyObject *green_vectorcall(PyObject *type, PyObject *const *args, size_t 
 
 /* ---- switching ---- */
 
+static PyObject *no_arguments; /* the empty tuple */
+
 static PyObject *tuple_of(PyObject *const *items, Py_ssize_t n)
 {
     PyObject *tuple = PyTuple_New(n);
@@ -151,20 +153,34 @@ PyDoc_STRVAR(switch_doc,
              "a tuple of several, a dict of keywords, or a pair of both. In the place of a\n"
              "greenlet that is dead its parent gets them.");
 
-static PyObject *green_switch(PyGreenlet *self, PyObject *const *args, Py_ssize_t n,
-                              PyObject *names)
+static NOINLINE PyObject *switch_slowly(PyGreenlet *self, PyObject *const *args, Py_ssize_t n,
+                                        PyObject *names)
 {
     struct green_thread *t = fibril__green_thread();
-    if (UNLIKELY(!t)) {
+    struct carry c = {0};
+    if (!t) {
         return NULL;
     }
-    struct carry c = {0};
-    if (LIKELY(n == 1 && !names)) {
+    if (n == 1 && !names) {
         c.value = Py_NewRef(args[0]);
     } else if (!pack(&c, args, n, names)) {
         return NULL;
     }
     return fibril__green_switch(t, green_of(self), c);
+}
+
+/* No frame of this is on the stack while the greenlet is suspended. No arguments are as good as an
+ * empty tuple as the only one, to a greenlet that has begun. */
+static PyObject *green_switch(PyGreenlet *self, PyObject *const *args, Py_ssize_t n,
+                              PyObject *names)
+{
+    struct green_thread *t = fibril__green_last;
+    struct green *g = green_of(self);
+    if (UNLIKELY(n > 1 || names || !t || t->ts != PyThreadState_Get() || t->doomed ||
+                 g->thread != t || g->state != GREEN_ACTIVE || t->current == self)) {
+        return switch_slowly(self, args, n, names);
+    }
+    return fibril__green_jump(t, g, Py_NewRef(n == 1 ? args[0] : no_arguments));
 }
 
 PyDoc_STRVAR(throw_doc, "throw(type=GreenletExit, value=None, traceback=None, /)\n--\n\n"
@@ -432,3 +448,9 @@ PyTypeObject fibril__green_type = {
     .tp_finalize = fibril__green_finalize,
     .tp_vectorcall = green_vectorcall,
 };
+
+int fibril__green_type_init(void)
+{
+    no_arguments = PyTuple_New(0);
+    return no_arguments ? PyType_Ready(&fibril__green_type) : -1;
+}
