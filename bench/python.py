@@ -63,6 +63,22 @@ def micro_bench(bench, title, ref, whos, targets, counts=(None, None), fewer=())
     return Bench("py-" + bench, title, ref, programs, targets)
 
 
+def greenlets(bench, who):
+    """In a plain process: greenlets need no loop."""
+    def measure(ctx):
+        env = ["env", "PYTHONDONTWRITEBYTECODE=1"]
+        if who != "greenlet":
+            env.append("PYTHONPATH=" + package(ctx))
+        exe = module("greenlet") if who == "greenlet" else PYTHON
+        return run_for_rows([*env, exe, os.path.join(PY, "greenlets.py"), bench, who])
+    return measure
+
+
+def greenlet_bench(bench, title, targets):
+    programs = {who: greenlets(bench, who) for who in ("fibril", "fibril-own", "greenlet")}
+    return Bench("py-greenlet-" + bench, title, "greenlet", programs, targets)
+
+
 # ---- servers -----------------------------------------------------------------------------------------
 
 def echo(who):
@@ -251,6 +267,14 @@ def python_benches():
         micro_bench("sleepers", "processor time of 100,000 that sleep about a second", "asyncio",
                     [w for w in scheduled if w != "os-thread"],
                     [Target("100000 sleepers", w, 0.5, "asyncio") for w in FIBRIL], (100000, None)),
+        greenlet_bench("switch", "one switch between two greenlets",
+                       [Target("a switch", "fibril", 0.35, "greenlet")]),
+        greenlet_bench("spawn", "make, run and end a greenlet",
+                       [Target("spawn, run and end", "fibril", 0.1, "greenlet")]),
+        greenlet_bench("parked", "memory of one of 100,000 greenlets suspended three calls deep",
+                       [Target("a parked thread", "fibril", 1500)]),
+        greenlet_bench("deep", "one switch between greenlets 200 Python calls deep",
+                       [Target("deep / shallow", "fibril", 1.2)]),
         server_bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "uvloop", echo,
                      [w for w in scheduled if w != "fibril-py"],
                      [Target(c, "fibril-thread", limit, of) for c in connections
