@@ -17,6 +17,8 @@
 
 #include <poll.h>
 
+enum { SPARES_MAX = 256 }; /* of a loop's records for waits from copied stacks */
+
 /* ---- parking on an operation ----------------------------------------------------------------- */
 
 static bool abort_io(struct fibril *f, int error)
@@ -88,17 +90,43 @@ static short events_of(const struct fibril__op *op)
     }
 }
 
+/* A record is kept as a link while nobody waits with it. */
+_Static_assert(sizeof(struct fibril__io) >= sizeof(struct fibril__link), "a spare is a link");
+
+static struct fibril__io *take_record(struct fibril_loop *loop)
+{
+    struct fibril__link *spare = loop->io_spares;
+    if (UNLIKELY(!spare)) {
+        return fibril__alloc(sizeof(struct fibril__io));
+    }
+    loop->io_spares = spare->next;
+    loop->io_spare_count--;
+    return (struct fibril__io *)(void *)spare;
+}
+
+/* More than the loop needs between two looks at the poller would be memory for nobody. */
+static void give_record(struct fibril_loop *loop, struct fibril__io *record)
+{
+    if (FIBRIL_HARD || loop->io_spare_count == SPARES_MAX) {
+        fibril__free(record);
+        return;
+    }
+    struct fibril__link *spare = (struct fibril__link *)(void *)record;
+    spare->next = loop->io_spares;
+    loop->io_spares = spare;
+    loop->io_spare_count++;
+}
+
 static int64_t wait_ready(int fd, short events, int64_t deadline_ns)
 {
-    struct fibril__io *heap = fibril__alloc_zero(sizeof(*heap));
-    if (!heap) {
+    struct fibril_loop *loop = fibril__loop;
+    struct fibril__io *record = take_record(loop);
+    if (!record) {
         return -ENOMEM;
     }
-    heap->op.kind = FIBRIL__OP_POLL;
-    heap->op.fd = fd;
-    heap->op.events = events;
-    int64_t result = fibril__io_wait(heap, deadline_ns);
-    fibril__free(heap);
+    *record = (struct fibril__io){.op = {.kind = FIBRIL__OP_POLL, .fd = fd, .events = events}};
+    int64_t result = fibril__io_wait(record, deadline_ns);
+    give_record(loop, record);
     return result;
 }
 

@@ -58,16 +58,18 @@ struct fibril_loop {
     _Atomic uint64_t sleeps;  /* how often `asleep` was set */
     uint64_t alive;           /* fibrils that are not daemons, the main one excluded */
     uint64_t daemons;
-    uint64_t outside;          /* parked fibrils that an OS thread without a loop may wake */
-    uint64_t next_id, last_id; /* a block of fibril numbers */
-    uint64_t random;           /* hard flavour: state of the shuffle */
-    int64_t trimmed_ns;        /* when caches were last trimmed */
-    struct fibril *drainer;    /* the main fibril, waiting until the others have ended */
-    struct fibril *serving;    /* a started loop: its main fibril, waiting for orders */
-    struct stop *stop;         /* a started loop: told to end, by whom */
-    unsigned index;            /* number in the process */
-    uint32_t select_turn;      /* where the next select starts to look */
-    uint32_t forks;            /* how often the process has become its own child */
+    uint64_t outside;               /* parked fibrils that an OS thread without a loop may wake */
+    uint64_t next_id, last_id;      /* a block of fibril numbers */
+    struct fibril__link *io_spares; /* records of waits from copied stacks, see io/op.c */
+    unsigned io_spare_count;
+    uint64_t random;        /* hard flavour: state of the shuffle */
+    int64_t trimmed_ns;     /* when caches were last trimmed */
+    struct fibril *drainer; /* the main fibril, waiting until the others have ended */
+    struct fibril *serving; /* a started loop: its main fibril, waiting for orders */
+    struct stop *stop;      /* a started loop: told to end, by whom */
+    unsigned index;         /* number in the process */
+    uint32_t select_turn;   /* where the next select starts to look */
+    uint32_t forks;         /* how often the process has become its own child */
     pthread_t thread;
     struct fibril_opts opts;
     struct fibril main;

@@ -192,6 +192,11 @@ static void free_loop(struct fibril_loop *loop)
     fibril__heap_fini(&loop->timers);
     fibril__machine_fini(&loop->machine);
     fibril__free(loop->sites);
+    while (loop->io_spares) {
+        struct fibril__link *spare = loop->io_spares;
+        loop->io_spares = spare->next;
+        fibril__free(spare);
+    }
     if (loop->main.extra) {
         fibril__extra_free(&loop->main);
     }
