@@ -6,12 +6,12 @@
  */
 #include <fibril/io.h>
 
+#include "base/iovec.h"
 #include "io/file.h"
 #include "io/op.h"
 #include "io/sys.h"
 #include "sched/users.h"
 
-#include <limits.h>
 #include <poll.h>
 
 /* Linux moves no more in one call. */
@@ -84,21 +84,6 @@ ssize_t fibril_write(int fd, const void *buf, size_t len, int64_t deadline_ns)
 
 /* ---- vectors --------------------------------------------------------------------------------- */
 
-static int check_vector(const struct iovec *iov, int n, size_t *ret_total)
-{
-    if (n < 0 || n > IOV_MAX) {
-        return -EINVAL;
-    }
-    *ret_total = 0;
-    for (int i = 0; i < n; i++) {
-        if (iov[i].iov_len > SSIZE_MAX - *ret_total) {
-            return -EINVAL;
-        }
-        *ret_total += iov[i].iov_len;
-    }
-    return 0;
-}
-
 /* The first piece that is not empty; there is one. */
 static const struct iovec *first_piece(const struct iovec *iov)
 {
@@ -112,7 +97,7 @@ static ssize_t transfer_vector(bool writes, int fd, const struct iovec *iov, int
                                int64_t deadline_ns)
 {
     size_t bytes;
-    int rc = check_vector(iov, n, &bytes);
+    int rc = fibril__iovec_bytes(iov, n, &bytes);
     int sort = rc < 0 ? rc : sort_of(fd);
     if (sort < 0 || bytes == 0) {
         return sort < 0 ? sort : 0;
@@ -187,7 +172,7 @@ static void advance(struct iovec **iov, int *n, size_t bytes)
 ssize_t fibril_writev_all(int fd, struct iovec *iov, int n, int64_t deadline_ns)
 {
     size_t bytes;
-    int rc = check_vector(iov, n, &bytes);
+    int rc = fibril__iovec_bytes(iov, n, &bytes);
     if (rc < 0) {
         return rc;
     }

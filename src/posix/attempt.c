@@ -2,6 +2,8 @@
 /* See attempt.h. */
 #include "posix/attempt.h"
 
+#include "base/iovec.h"
+
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -14,15 +16,10 @@ enum { DEVICE_ROOM = 256 };
 
 int fibril__vector_of(const struct iovec *iov, int n, struct fibril__vector *ret_v)
 {
-    if (n < 0 || n > IOV_MAX) {
-        return -EINVAL;
-    }
-    size_t bytes = 0;
-    for (int i = 0; i < n; i++) {
-        if (iov[i].iov_len > (size_t)SSIZE_MAX - bytes) {
-            return -EINVAL;
-        }
-        bytes += iov[i].iov_len;
+    size_t bytes;
+    int rc = fibril__iovec_bytes(iov, n, &bytes);
+    if (rc < 0) {
+        return rc;
     }
     *ret_v = (struct fibril__vector){.iov = iov, .n = n, .bytes = bytes};
     return 0;
