@@ -7,7 +7,10 @@
 #include "posix/calls.h"
 #include "posix/thread.h"
 
+#include "base/list.h"
+
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,17 +159,55 @@ void fibril__thread_heed_cancel(void)
     }
 }
 
+static void cancel_here(struct fibril__thread *t)
+{
+    if (t->fibril && t->cancel_state == PTHREAD_CANCEL_ENABLE) {
+        fibril_cancel(t->fibril);
+    }
+}
+
+/* On the thread's loop, between two fibrils. */
+static void cancel_arrives(struct fibril_post *post)
+{
+    struct fibril__thread *t = CONTAINER_OF(post, struct fibril__thread, cancel_post);
+    atomic_store(&t->cancel_posted, false);
+    cancel_here(t);
+    fibril__thread_unpin(t);
+}
+
+/* From another OS thread. Whether the thread has ended, and whether it may be cancelled now, only
+ * its own loop can say: so the wish goes there. The loop stays while somebody is posting, as the
+ * end of the thread waits for that. */
+static void cancel_there(struct fibril__thread *t)
+{
+    atomic_fetch_add(&t->pins, 1);
+    atomic_fetch_add(&t->posting, 1);
+    bool ended = atomic_load(&t->life) & FIBRIL__LIFE_ENDED;
+    if (!ended && !atomic_exchange(&t->cancel_posted, true)) {
+        atomic_fetch_add(&t->pins, 1);
+        t->cancel_post.fn = cancel_arrives;
+        fibril_embed_post(t->loop, &t->cancel_post);
+    }
+    atomic_fetch_sub(&t->posting, 1);
+    fibril__thread_unpin(t);
+}
+
 int fibril_posix_pthread_cancel(pthread_t thread)
 {
     struct fibril__thread *t = fibril__thread_of(thread);
     if (!t) {
         return pthread_cancel(thread);
     }
-    if (!t->fibril) {
+    if (atomic_load(&t->life) & FIBRIL__LIFE_ENDED) {
         return ESRCH;
     }
-    t->cancel_wanted = true;
-    return t->cancel_state == PTHREAD_CANCEL_ENABLE ? -fibril_cancel(t->fibril) : 0;
+    atomic_store(&t->cancel_wanted, true);
+    if (fibril_loop_current() == t->loop) {
+        cancel_here(t);
+    } else {
+        cancel_there(t);
+    }
+    return 0;
 }
 
 int fibril_posix_pthread_setcancelstate(int state, int *ret_old)

@@ -39,6 +39,7 @@ static struct fibril__thread *new_record(void)
         fibril__free(t);
         return NULL;
     }
+    atomic_store_explicit(&t->pins, 1, memory_order_relaxed);
     t->values = t->inside;
     t->values_cap = FIBRIL__VALUES_INLINE;
     return t;
@@ -57,12 +58,20 @@ static void free_record(struct fibril__thread *t)
     fibril__free(t);
 }
 
+void fibril__thread_unpin(struct fibril__thread *t)
+{
+    if (atomic_fetch_sub(&t->pins, 1) == 1) {
+        free_record(t);
+    }
+}
+
 const char fibril__thread_owner;
 
 static void adopt(struct fibril__thread *t, struct fibril *f)
 {
     t->node.owner = &fibril__thread_owner;
     t->fibril = f;
+    t->loop = fibril_loop_of(f);
     t->owner = fibril__owner_mark(fibril_id(f));
     fibril_embed_add(f, &t->node);
 }
@@ -152,7 +161,7 @@ void fibril__thread_leave_main(void)
 {
     if (main_thread) {
         fibril_embed_remove(main_thread->fibril, &main_thread->node);
-        free_record(main_thread);
+        fibril__thread_unpin(main_thread);
         main_thread = NULL;
     }
 }
@@ -182,14 +191,22 @@ void fibril__thread_ended(struct fibril *f)
     fibril_embed_remove(f, &t->node);
     t->fibril = NULL;
     if (!t->start) {
-        free_record(t);
+        fibril__thread_unpin(t);
         return;
     }
     if (atomic_fetch_sub(&live, 1) == 1) {
         fibril__address_wake(&live, FIBRIL__WAKE_ALL);
     }
-    if (atomic_fetch_or(&t->life, FIBRIL__LIFE_ENDED) & FIBRIL__LIFE_DETACHED) {
-        free_record(t);
+    atomic_fetch_add(&t->pins, 1);
+    int before = atomic_fetch_or(&t->life, FIBRIL__LIFE_ENDED);
+    while (atomic_load(&t->posting) > 0) {
+        cpu_relax(); /* this loop must not end before what they send has come */
+    }
+    if (before & FIBRIL__LIFE_DETACHED) {
+        fibril__thread_unpin(t);
+    }
+    fibril__thread_unpin(t);
+    if (before & FIBRIL__LIFE_DETACHED) {
         return;
     }
     fibril__address_wake(&t->life, FIBRIL__WAKE_ALL); /* a joiner may have freed t: only its place
@@ -281,7 +298,7 @@ int fibril_posix_pthread_create(pthread_t *ret_thread, const pthread_attr_t *att
     rc = fibril_spawn(run, t, &opts, &f);
     if (rc < 0) {
         atomic_fetch_sub(&live, 1);
-        free_record(t);
+        fibril__thread_unpin(t);
         return EAGAIN;
     }
     adopt(t, f); /* before it runs: it may be named or cancelled at once */
@@ -381,7 +398,7 @@ static int join(struct fibril__thread *t, void **ret_result, clockid_t clock,
     if (ret_result) {
         *ret_result = t->result;
     }
-    free_record(t);
+    fibril__thread_unpin(t);
     errno = saved;
     return 0;
 }
@@ -429,7 +446,7 @@ int fibril_posix_pthread_detach(pthread_t thread)
         return EINVAL;
     }
     if (before & FIBRIL__LIFE_ENDED) {
-        free_record(t);
+        fibril__thread_unpin(t);
     }
     return 0;
 }

@@ -47,13 +47,21 @@ struct fibril__thread {
     bool locals_out; /* its thread-locals are in the copy, see locals.h */
     size_t locals_bytes;
     char *locals;
-    uint8_t cancel_state, cancel_type;
-    bool cancel_wanted;
+    uint8_t cancel_state, cancel_type; /* its own loop's only */
+    _Atomic bool cancel_wanted;
+    struct fibril_loop *loop;   /* whose fibril it is */
+    _Atomic int pins;           /* the record's life, and cancellations on their way to it */
+    _Atomic int posting;        /* cancellers that may be about to send something to the loop */
+    _Atomic bool cancel_posted; /* the post is under way */
+    struct fibril_post cancel_post;
     void *exit_frame; /* above this frame pthread_exit need not unwind */
     void **exit_jump; /* where it goes then; NULL: it cannot exit from inside */
     struct _Unwind_Exception *exit_exception;
     __pthread_unwind_buf_t *cleanups; /* of pthread_cleanup_push, newest first */
 };
+
+/* Gives up a pin; the last one frees the record. */
+void fibril__thread_unpin(struct fibril__thread *t);
 
 /* The calling fibril's record, made if need be; NULL: no memory. Only on a loop. */
 struct fibril__thread *fibril__thread_self(void);

@@ -5,6 +5,8 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -398,4 +400,70 @@ ON_LOOP(threads_of_C11_are_fibrils_too)
     ASSERT_EQ(fibril_posix_mtx_unlock(&m), thrd_success);
     ASSERT_EQ(fibril_posix_thrd_join(thread, &result), thrd_success);
     ASSERT_EQ(result, 11);
+}
+
+/* ---- cancelling from other OS threads -------------------------------------------------------- */
+
+enum { CANCELLED_ROUNDS = 300, CANCELLED_AT_ONCE = 6 };
+
+struct cancelled {
+    pthread_t threads[CANCELLED_AT_ONCE];
+    _Atomic bool ready;
+};
+
+static struct cancelled cancelled;
+
+/* Some end by themselves just then; a wait while they cannot be cancelled is never disturbed. */
+static void *cancelled_or_ends(void *arg)
+{
+    for (intptr_t turns = (intptr_t)arg; turns > 0; turns--) {
+        int old;
+        ASSERT_OK(fibril_posix_pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old));
+        ASSERT_EQ(fibril_sleep(1), 0);
+        ASSERT_EQ(fibril_sleep(20000), 0);
+        ASSERT_OK(fibril_posix_pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &old));
+        fibril_posix_pthread_testcancel();
+    }
+    return arg;
+}
+
+static void *cancel_all(void *arg)
+{
+    uint64_t random = (uintptr_t)arg;
+    while (!atomic_load(&cancelled.ready)) {
+        sched_yield();
+    }
+    for (unsigned i = rig_random(&random) % 300; i > 0; i--) {
+        __asm__ volatile("" ::: "memory");
+    }
+    for (int i = 0; i < CANCELLED_AT_ONCE; i++) {
+        int rc = fibril_posix_pthread_cancel(cancelled.threads[i]);
+        ASSERT(rc == 0 || rc == ESRCH);
+    }
+    return NULL;
+}
+
+ON_LOOP(threads_may_end_while_others_cancel_them)
+{
+    uint64_t random = 7;
+    int finished = 0, stopped = 0;
+    for (int round = 1; round <= (test_is_slow() ? CANCELLED_ROUNDS / 10 : CANCELLED_ROUNDS);
+         round++) {
+        atomic_store(&cancelled.ready, false);
+        rig_foreign(1, cancel_all, (void *)(intptr_t)round);
+        rig_foreign(1, cancel_all, (void *)(intptr_t)(round + 1000));
+        for (int i = 0; i < CANCELLED_AT_ONCE; i++) {
+            cancelled.threads[i] =
+                rig_go(cancelled_or_ends, (void *)(intptr_t)(rig_random(&random) % 4));
+        }
+        atomic_store(&cancelled.ready, true);
+        rig_foreign_end();
+        for (int i = 0; i < CANCELLED_AT_ONCE; i++) {
+            bool was = rig_end(cancelled.threads[i]) == PTHREAD_CANCELED;
+            stopped += was;
+            finished += !was;
+        }
+    }
+    ASSERT_GT(stopped, 10);
+    ASSERT_GT(finished, 10);
 }
