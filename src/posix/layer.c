@@ -2,9 +2,15 @@
 /* See layer.h. */
 #include "posix/layer.h"
 
+#include "posix/process_calls.h"
 #include "posix/thread.h"
 
 __thread int fibril__posix_mode __attribute__((tls_model("initial-exec")));
+
+bool fibril__posix_unclear(int mode)
+{
+    return mode == FIBRIL__POSIX_HANDLER ? fibril__signal_left() : fibril__posix_vfork_over();
+}
 
 /* A wait that ended because of pthread_cancel ends the thread. */
 static void heed_cancel(int64_t rc)

@@ -31,11 +31,15 @@
 /* What a covered call is on this OS thread. One word, read first by each of them: it must cost next
  * to nothing where there is no loop. */
 enum fibril__posix_mode {
-    FIBRIL__POSIX_REAL = 0, /* libc's: no loop here, or inside a signal handler or a bypass */
+    FIBRIL__POSIX_REAL = 0, /* libc's: no loop here, or inside a bypass */
     FIBRIL__POSIX_LOOP,     /* parks the fibril */
     FIBRIL__POSIX_VFORK,    /* perhaps the child of a vfork, which shares this very word */
+    FIBRIL__POSIX_HANDLER,  /* in a signal handler: libc's, unless it was left by siglongjmp */
 };
 extern __thread int fibril__posix_mode __attribute__((tls_model("initial-exec")));
+
+/* Decides the cases that are not clear. */
+bool fibril__posix_unclear(int mode);
 
 /* Decides the third case: in the child false; in the parent, whose child is gone, back to LOOP. */
 bool fibril__posix_vfork_over(void);
@@ -45,7 +49,7 @@ static ALWAYS_INLINE bool fibril__on_loop(void)
 {
     int mode = fibril__posix_mode;
     return UNLIKELY(mode != FIBRIL__POSIX_REAL) &&
-           (LIKELY(mode == FIBRIL__POSIX_LOOP) || fibril__posix_vfork_over());
+           (LIKELY(mode == FIBRIL__POSIX_LOOP) || fibril__posix_unclear(mode));
 }
 
 /* ---- results --------------------------------------------------------------------------------- */

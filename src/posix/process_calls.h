@@ -76,6 +76,9 @@ void fibril__signal_unwrap_all(void);
 /* Whether the calling code runs inside a wrapped handler. */
 bool fibril__signal_inside(void);
 
+/* In a handler: whether it has been left by siglongjmp; then covered calls are on again. */
+bool fibril__signal_left(void);
+
 /* How many wrapped handlers have run on this OS thread. */
 unsigned fibril__signal_count(void);
 

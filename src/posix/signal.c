@@ -11,9 +11,10 @@
  * A handler may run on any OS thread of the process: only where there is a loop is anybody woken.
  * Signals that a thread brings upon itself (SIGSEGV, SIGPIPE, ...) interrupt nobody.
  *
- * The mask is that of the OS thread, and so of all its fibrils. A handler that leaves by siglongjmp
- * leaves covered calls switched off on its OS thread, for good: it never comes back to where they
- * are switched on again. (siglongjmp itself is not covered: libc has one for many purposes.)
+ * The mask is that of the OS thread, and so of all its fibrils. A handler may leave by siglongjmp
+ * and never come back to where covered calls are switched on again: so a covered call that finds
+ * them off looks whether the handler's frame is still there. (siglongjmp itself is not covered:
+ * libc has one for many purposes.)
  *
  * Only atomics and the thread's own words are touched in a handler.
  */
@@ -38,14 +39,18 @@ static struct {
 static __thread struct {
     struct fibril_post post;
     _Atomic bool posted;
-    _Atomic unsigned count;    /* handlers that have run */
-    _Atomic bool no_restart;   /* one of those not yet told had no SA_RESTART */
-    _Atomic bool last_restart; /* the last one had it */
-    bool restart;              /* all that were told last had it */
-    int depth;                 /* handlers under way */
-    bool directed;             /* the signal is for a certain fibril */
-    _Atomic uint64_t wait;     /* which wait of the main fibril is to end, 0: none */
-    _Atomic bool suspension;   /* those in sigsuspend are to be woken */
+    _Atomic unsigned count;          /* handlers that have run */
+    _Atomic bool no_restart;         /* one of those not yet told had no SA_RESTART */
+    _Atomic bool last_restart;       /* the last one had it */
+    bool restart;                    /* all that were told last had it */
+    int depth;                       /* handlers under way */
+    const volatile uintptr_t *token; /* in the frame of the outermost one, with this value: */
+    uintptr_t token_value;
+    uintptr_t alt_low, alt_high; /* the signal stack that it is on; 0: on its fibril's */
+    const struct fibril *fibril; /* which it interrupted */
+    bool directed;               /* the signal is for a certain fibril */
+    _Atomic uint64_t wait;       /* which wait of the main fibril is to end, 0: none */
+    _Atomic bool suspension;     /* those in sigsuspend are to be woken */
     bool has_list;
     struct fibril__list suspended;
 } here __attribute__((tls_model("initial-exec")));
@@ -175,18 +180,64 @@ static void note(int signo, int flags)
     }
 }
 
+/* Who stands higher than the handler did, or on another stack, has left it; and so has who stands
+ * lower, once other frames have come over its own. */
+static bool is_left(uintptr_t sp)
+{
+    bool elsewhere =
+        here.alt_low ? sp < here.alt_low || sp >= here.alt_high : fibril_current() != here.fibril;
+    return elsewhere || sp > (uintptr_t)here.token || *here.token != here.token_value;
+}
+
+bool fibril__signal_left(void)
+{
+    if (!is_left((uintptr_t)__builtin_frame_address(0))) {
+        return false;
+    }
+    here.depth = 0;
+    fibril__posix_mode = FIBRIL__POSIX_LOOP;
+    return true;
+}
+
+static void note_frame(volatile uintptr_t *token)
+{
+    stack_t stack;
+    bool alt = sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
+    here.token = token;
+    *token = here.token_value += UINT64_C(0x9e3779b97f4a7c15);
+    here.alt_low = alt ? (uintptr_t)stack.ss_sp : 0;
+    here.alt_high = alt ? (uintptr_t)stack.ss_sp + stack.ss_size : 0;
+    here.fibril = fibril_current();
+}
+
+/* What covered calls are in a handler that begins where they were `before`. */
+static int mode_inside(int before, volatile uintptr_t *token)
+{
+    if (before == FIBRIL__POSIX_HANDLER && is_left((uintptr_t)token)) {
+        here.depth = 0;
+        before = FIBRIL__POSIX_LOOP;
+    }
+    if (before == FIBRIL__POSIX_LOOP) {
+        note_frame(token);
+        return FIBRIL__POSIX_HANDLER;
+    }
+    return before == FIBRIL__POSIX_HANDLER ? before : FIBRIL__POSIX_REAL;
+}
+
 static void on_signal(int signo, siginfo_t *info, void *context)
 {
     int saved_errno = errno, saved_mode = fibril__posix_mode;
     bool shares = saved_mode == FIBRIL__POSIX_VFORK && fibril__vfork_child();
     handler_fn *handler = atomic_load(&wanted[signo].handler);
     int flags = atomic_load(&wanted[signo].flags);
-    fibril__posix_mode = FIBRIL__POSIX_REAL;
+    volatile uintptr_t token = 0;
+    fibril__posix_mode = mode_inside(saved_mode, &token);
     here.depth++;
     if (handler) {
         handler(signo, info, context);
     }
     here.depth--;
+    token = 0;
     fibril__posix_mode = saved_mode;
     if (!shares) {
         note(signo, flags);

@@ -8,6 +8,7 @@
 #include "posix/calls.h"
 #include "posix/io_calls.h"
 
+#include <setjmp.h>
 #include <string.h>
 #include <time.h>
 
@@ -506,5 +507,74 @@ PROCESS_TEST(a_fibril_that_blocks_signals_blocks_them_for_itself)
     sigset_t real;
     ASSERT_EQ(pthread_sigmask(SIG_BLOCK, NULL, &real), 0);
     ASSERT(!sigismember(&real, SIGUSR1));
+    return 0;
+}
+
+/* ---- handlers that are left by siglongjmp ---------------------------------------------------- */
+
+static sigjmp_buf out;
+
+static void jump_out(int signo)
+{
+    (void)signo;
+    mode_inside = fibril__on_loop();
+    siglongjmp(out, 1);
+}
+
+static NOINLINE int deep(int depth)
+{
+    volatile char room[512];
+    memset((char *)(uintptr_t)room, depth, sizeof room);
+    return depth > 0 ? deep(depth - 1) + room[depth] : fibril__on_loop();
+}
+
+static void leave_a_handler(int flags)
+{
+    struct sigaction a = {.sa_handler = jump_out, .sa_flags = flags};
+    sigemptyset(&a.sa_mask);
+    ASSERT_EQ(fibril_posix_sigaction(SIGUSR1, &a, NULL), 0);
+    mode_inside = 7;
+    if (sigsetjmp(out, /* savemask= */ 1) == 0) {
+        raise(SIGUSR1);
+        ASSERT(!"the handler has jumped");
+    }
+    ASSERT_EQ(mode_inside, 0);
+}
+
+static void parks_again(void)
+{
+    struct process_clock clock;
+    process_clock_start(&clock);
+    ASSERT_EQ(fibril_posix_usleep(5000), 0);
+    ASSERT_GT(process_clock_stop(&clock), 2);
+    ASSERT(!fibril__signal_inside());
+}
+
+PROCESS_TEST(covered_calls_park_again_after_a_handler_was_left_by_siglongjmp)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        leave_a_handler(0);
+        parks_again();
+    }
+    leave_a_handler(0);
+    leave_a_handler(0); /* and a handler that begins before any covered call */
+    ASSERT_NE(deep(20), 0);
+    leave_a_handler(0);
+    handle(SIGUSR2, 0);
+    raise(SIGUSR2); /* one that returns puts back what is right */
+    parks_again();
+    return 0;
+}
+
+PROCESS_TEST(the_same_where_the_handler_ran_on_a_signal_stack)
+{
+    (void)arg;
+    static char memory[65536];
+    stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory}, before;
+    ASSERT_EQ(sigaltstack(&stack, &before), 0);
+    leave_a_handler(SA_ONSTACK);
+    parks_again();
+    ASSERT_EQ(sigaltstack(&before, NULL), 0);
     return 0;
 }
