@@ -160,9 +160,19 @@ FIBRIL_API void fibril_embed_spend(void);
 
 /* Ends all waits on descriptor fd, on every loop, with -EBADF, and forgets what is known of it, but
  * leaves it open: for numbers that are about to name, or name already, another file (dup2). Costs
- * next to nothing where no loop has used fd. Returns 0; -EBADF while it is being closed; -EPERM
- * outside loops. Parks only when another loop uses fd. */
+ * next to nothing where no loop has used fd. Returns 0; -EBADF while it is being closed. Parks
+ * only when another loop uses fd. An OS thread without a loop is blocked until the loops that use
+ * fd have forgotten it, a second at most; there it is async-signal-safe, and does nothing in the
+ * child of a fork. */
 FIBRIL_API int fibril_embed_forget(int fd);
+
+/* Returns the lowest descriptor from first to last that a loop has used and not forgotten since, -1
+ * if there is none. Never parks. */
+FIBRIL_API int fibril_embed_used(int first, int last);
+
+/* Returns the lowest descriptor from first to last that a loop of this process itself lives on, -1
+ * if there is none: who closes a whole range leaves it out. Never parks. */
+FIBRIL_API int fibril_embed_owned(int first, int last);
 
 /* In the child of a fork(2) by a fibril: the calling fibril goes on alone, on a loop with a fresh
  * poller; the other fibrils, loops and the pool's threads are gone, and their exit handlers do not

@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "io/op.h"
+#include "io/outside.h"
 #include "io/pool.h"
 #include "io/sys.h"
 #include "sched/users.h"
@@ -200,10 +201,20 @@ int fibril_close(int fd)
     return rc;
 }
 
+int fibril_embed_used(int first, int last)
+{
+    return fibril__users_next(first, last);
+}
+
+int fibril_embed_owned(int first, int last)
+{
+    return fibril__loops_owned(first, last);
+}
+
 int fibril_embed_forget(int fd)
 {
     if (!fibril__loop) {
-        return -EPERM;
+        return fibril__forget_outside(fd);
     }
     if (is_unknown(fd)) {
         return 0;

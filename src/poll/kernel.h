@@ -17,6 +17,14 @@ struct fibril__kernel {
     struct fibril__wakeup wakeup;
 };
 
+/* Says which descriptors the poller lives on: fd, and that by which it is woken. */
+static inline void fibril__kernel_owns(struct fibril__kernel *k, int fd)
+{
+    k->base.own[0] = fd;
+    k->base.own[1] = k->wakeup.fd;
+    k->base.own_count = 2;
+}
+
 /* struct fibril__poll_ops.wake and .now */
 void fibril__kernel_wake(struct fibril__poller *base);
 int64_t fibril__kernel_now(struct fibril__poller *base);

@@ -126,7 +126,9 @@ struct fibril__poller {
     uint64_t pending; /* operations started and not over */
     uint32_t owed;    /* the loop's: wakes that other OS threads are sure to send (offloaded calls);
                          with virtual    time, none passes while one is owed */
-    uint8_t virtual_time;  /* its clock moves only in wait(), which must be called now and then */
+    uint8_t virtual_time; /* its clock moves only in wait(), which must be called now and then */
+    uint8_t own_count;    /* descriptors that it lives on: */
+    int own[2];
     uint8_t files_by_ring; /* takes PREAD, PWRITE, FSYNC and OPENAT2 */
 };
 

@@ -419,6 +419,7 @@ static int epoll_open(const struct fibril__poll_opts *opts, struct fibril__polle
     }
     fibril__list_init(&p->kernel.finished);
     p->kernel.base.ops = &fibril__poll_epoll;
+    fibril__kernel_owns(&p->kernel, p->epoll_fd);
     *ret_poller = &p->kernel.base;
     return 0;
 }

@@ -214,6 +214,7 @@ static int uring_open(const struct fibril__poll_opts *opts, struct fibril__polle
     }
     fibril__list_init(&p->kernel.finished);
     p->kernel.base.ops = &fibril__poll_uring;
+    fibril__kernel_owns(&p->kernel, p->ring.fd);
     p->kernel.base.files_by_ring = 1;
     *ret_poller = &p->kernel.base;
     return 0;

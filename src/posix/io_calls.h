@@ -59,6 +59,8 @@ COVERS_IO(close);
 COVERS_IO(dup);
 COVERS_IO(dup2);
 COVERS_IO(dup3);
+COVERS_IO(close_range);
+COVERS_IO(closefrom);
 COVERS_IO(pipe);
 COVERS_IO(pipe2);
 COVERS_IO(socket);

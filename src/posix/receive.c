@@ -11,6 +11,7 @@
 #include "posix/io_calls.h"
 
 #include <fibril/io.h>
+#include <string.h>
 
 enum {
     PIECES_ON_STACK = 16,
@@ -200,9 +201,26 @@ ssize_t fibril_posix___recvfrom_chk(int fd, void *buf, size_t len, size_t room, 
 
 /* ---- recvmsg --------------------------------------------------------------------------------- */
 
+/* Descriptors that came with the message (also with one that was only peeked at) are new. */
+static void note_descriptors(struct msghdr *m)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+                int fd;
+                memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
+                fibril__fd_born(fd);
+            }
+        }
+    }
+}
+
 static int64_t message_now(int fd, struct msghdr *m, int flags)
 {
     ssize_t n = recvmsg(fd, m, flags | MSG_DONTWAIT);
+    if (n >= 0 && m->msg_controllen > 0) {
+        note_descriptors(m);
+    }
     return n < 0 ? -errno : n;
 }
 
@@ -286,6 +304,9 @@ static int64_t messages(int fd, struct mmsghdr *v, unsigned n, int flags, int64_
     for (;;) {
         int got = recvmmsg(fd, v + done, n - done, flags | MSG_DONTWAIT, NULL);
         int error = got < 0 ? -errno : 0;
+        for (int i = 0; i < got; i++) {
+            note_descriptors(&v[done + (unsigned)i].msg_hdr);
+        }
         done += got > 0 ? (unsigned)got : 0;
         if (done == n || (error && error != -EAGAIN) || (done && (flags & MSG_WAITFORONE))) {
             return done ? (int64_t)done : error;

@@ -246,6 +246,8 @@ const struct fibril__call fibril__calls_stream[] = {
     FIBRIL__CALL(dup2),
     FIBRIL__CALL_AS(__dup2, dup2),
     FIBRIL__CALL(dup3),
+    FIBRIL__CALL(close_range),
+    FIBRIL__CALL(closefrom),
     FIBRIL__CALL(pipe),
     FIBRIL__CALL_AS(__pipe, pipe),
     FIBRIL__CALL(pipe2),

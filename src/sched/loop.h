@@ -166,6 +166,14 @@ int fibril__loop_outlive(void *of);
 enum { FIBRIL__LOOPS_MAX = 256 };
 struct fibril_loop *fibril__loop_slot(unsigned i);
 
+/* Whether the loops are this process's: false in the child of a fork or vfork by an OS thread
+ * without a loop. Async-signal-safe. */
+bool fibril__loops_ours(void);
+
+/* The lowest descriptor from first to last that a loop itself lives on (its epoll set, its ring,
+ * its way to be woken), or -1. */
+int fibril__loops_owned(int first, int last);
+
 /* Makes room for a parked fibril's wake-up where it stands, without running others: for one that
  * must wait and has no memory to be copied out. */
 void fibril__loop_wait_in_place(struct fibril_loop *loop, struct fibril *self);

@@ -12,6 +12,7 @@
 #include "sched/hooks.h"
 #include "sched/record.h"
 #include "sched/sites.h"
+#include "sched/users.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -30,6 +31,7 @@ static struct fibril_loop *_Atomic loops[FIBRIL__LOOPS_MAX];
 static _Atomic unsigned visitors[FIBRIL__LOOPS_MAX]; /* OS threads between finding a loop and
                                                         sending to it */
 static _Atomic unsigned loop_count;
+static _Atomic pid_t loops_pid; /* whose loops they are */
 
 /* ---- the table ---- */
 
@@ -38,8 +40,53 @@ struct fibril_loop *fibril__loop_slot(unsigned i)
     return i < FIBRIL__LOOPS_MAX ? atomic_load(&loops[i]) : NULL;
 }
 
+bool fibril__loops_ours(void)
+{
+    return atomic_load_explicit(&loops_pid, memory_order_relaxed) == getpid();
+}
+
+static int64_t owned(const struct fibril_loop *loop, int first, int64_t best)
+{
+    for (unsigned n = 0; n < loop->poller->own_count; n++) {
+        int fd = loop->poller->own[n];
+        best = fd >= first && fd < best ? fd : best;
+    }
+    return best;
+}
+
+int fibril__loops_owned(int first, int last)
+{
+    int64_t best = (int64_t)last + 1;
+    bool ours = fibril__loops_ours();
+    for (unsigned i = 0; ours && i < FIBRIL__LOOPS_MAX; i++) {
+        atomic_fetch_add(&visitors[i], 1);
+        const struct fibril_loop *loop = atomic_load(&loops[i]);
+        if (loop) {
+            best = owned(loop, first, best);
+        }
+        atomic_fetch_sub(&visitors[i], 1);
+    }
+    return best <= last ? (int)best : -1;
+}
+
+/* In the child of a fork by an OS thread without a loop, the loops of the table are the parent's.
+ */
+static void drop_the_parents(void)
+{
+    if (atomic_exchange(&loops_pid, getpid()) == getpid() || atomic_load(&loop_count) == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
+        atomic_store(&loops[i], NULL);
+        atomic_store(&visitors[i], 0);
+    }
+    atomic_store(&loop_count, 0);
+    fibril__users_forked();
+}
+
 static int enter_table(struct fibril_loop *loop)
 {
+    drop_the_parents();
     for (unsigned i = 0; i < FIBRIL__LOOPS_MAX; i++) {
         struct fibril_loop *none = NULL;
         loop->index = i;
@@ -410,6 +457,7 @@ void fibril__loops_forked(struct fibril_loop *loop)
         atomic_store(&visitors[i], 0);
     }
     atomic_store(&loop_count, 1);
+    atomic_store(&loops_pid, getpid());
 }
 
 int fibril__loop_outlive(void *of)

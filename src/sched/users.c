@@ -52,6 +52,31 @@ _Atomic uint64_t *fibril__users_word(int fd)
     return chunk ? &chunk[(unsigned)fd % CHUNK] : NULL;
 }
 
+_Atomic uint64_t *fibril__users_known(int fd)
+{
+    if (fd < 0 || fd >= CHUNK * CHUNKS) {
+        return NULL;
+    }
+    unsigned i = (unsigned)fd / CHUNK;
+    _Atomic uint64_t *chunk = atomic_load_explicit(&chunks[i], memory_order_acquire);
+    return chunk ? &chunk[(unsigned)fd % CHUNK] : NULL;
+}
+
+int fibril__users_next(int first, int last)
+{
+    const uint64_t users = FIBRIL__USERS_REST | (FIBRIL__USERS_REST - 1);
+    int end = last < CHUNK * CHUNKS - 1 ? last : CHUNK * CHUNKS - 1;
+    for (int fd = first < 0 ? 0 : first; fd <= end; fd++) {
+        const _Atomic uint64_t *word = fibril__users_known(fd);
+        if (!word) {
+            fd |= CHUNK - 1;
+        } else if (atomic_load_explicit(word, memory_order_relaxed) & users) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
 int fibril__users_enter(int fd)
 {
     if (UNLIKELY(fd < 0 || fd >= CHUNK * CHUNKS)) {

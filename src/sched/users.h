@@ -38,6 +38,12 @@ enum {
 /* Returns the word of fd, or NULL: no memory, or no such number. */
 _Atomic uint64_t *fibril__users_word(int fd);
 
+/* The same without making a word: NULL if no loop has used a number near fd. Async-signal-safe. */
+_Atomic uint64_t *fibril__users_known(int fd);
+
+/* The lowest number from first to last that has been used and not forgotten, -1 for none. */
+int fibril__users_next(int first, int last);
+
 /* Says that the calling loop is about to start an operation on fd. Returns 0, -EBADF (negative, or
  * being closed) or -ENOMEM. Whoever starts an operation without op.c calls this before. */
 int fibril__users_enter(int fd);
