@@ -62,6 +62,7 @@ def helpers(stackless):
 
 
 def worker(folder, name, skip):
+    import builtins
     import importlib
     import unittest
 
@@ -109,6 +110,7 @@ def worker(folder, name, skip):
     import support
 
     support.get_tasklets_with_cstate = lambda: []
+    builtins.stackless = stackless  # test_weakref forgets to import it
     tests = each(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(name)))
     unittest.TestSuite(test for test in tests if test.id() not in skip).run(Result())
     print("done", file=out)

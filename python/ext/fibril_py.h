@@ -63,6 +63,8 @@ struct fibril__py {
     size_t thread_stack_bytes, spawn_stack_bytes;
     uint64_t handed; /* switches that kept the GIL */
 
+    PyThreadState *keeper; /* of the fibril that watches over timeouts */
+
     PyObject *cancelled, *deadlock, *closed; /* exception types */
     PyTypeObject *fibril_type, *channel_type;
 };

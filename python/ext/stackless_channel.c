@@ -140,7 +140,9 @@ static PyObject *wait(struct world *w, struct channel *c, struct tasklet *self, 
     return result;
 }
 
-/* Takes `value`. What it returns: what was received; for a sender None. */
+/* Takes `value`. What it returns: what was received; for a sender None. Holds no references to the
+ * channel and the running tasklet: whoever called has the one, the ring the other; on a suspended
+ * stack they would hide from the garbage collector. */
 static PyObject *act(struct channel *c, PyObject *value, int direction)
 {
     struct world *w = fibril__slp_world();
@@ -153,15 +155,11 @@ static PyObject *act(struct channel *c, PyObject *value, int direction)
     PyObject *before = self->value;
     self->value = value;
     PyObject *result = NULL;
-    Py_INCREF(c);
-    Py_INCREF(self);
     if (LIKELY(notify(w, c, self, direction, !meets) == 0)) {
         meets = direction == SEND ? c->balance < 0 : c->balance > 0;
         result = meets ? meet(w, c, self, direction) : wait(w, c, self, direction);
     }
     tasklet_set_value(self, before);
-    Py_DECREF(self);
-    Py_DECREF(c);
     return result;
 }
 

@@ -69,7 +69,7 @@ struct world {
     struct tasklet *current; /* the first of the ring: runs, or will */
     Py_ssize_t runcount;     /* in the ring */
     Py_ssize_t out;          /* AT_OUT */
-    struct tasklet *dead;    /* has just ended: whoever runs next drops it */
+    struct tasklet *dead;    /* has just left the ring for good: whoever arrives drops it */
     struct tasklet *turn;    /* who may touch ts; NULL: nobody, or the dispatcher */
     bool attached;           /* with the turn comes the GIL */
     bool keeps;              /* ... and so it is always, but after a wait */
@@ -106,6 +106,9 @@ static inline PyObject *object_of(struct tasklet *t)
 {
     return (PyObject *)t;
 }
+
+/* A value that stands for the tasklet which has it: no reference to oneself while suspended. */
+#define TASKLET_ITSELF ((PyObject *)fibril__slp_tasklet)
 
 static inline bool tasklet_alive(const struct tasklet *t)
 {
@@ -167,6 +170,9 @@ struct world *fibril__slp_worlds(void);
  * *ret_done says whether anything has been changed: not, if it failed at once. */
 PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next,
                          bool *ret_done);
+
+/* What the main tasklet, which is blocked, hears when nobody can unblock it. */
+PyObject *fibril__slp_deadlock_bomb(const struct tasklet *guard);
 
 /* Leaves the loop to others for a moment. */
 void fibril__slp_breathe(struct world *w);

@@ -16,25 +16,23 @@ static PyObject *schedule_with(PyObject *value, bool remove)
     }
     struct tasklet *self = w->current, *next = self->next;
     PyObject *before = self->value;
-    self->value = Py_NewRef(value ? value : object_of(self));
-    Py_INCREF(self);
+    self->value = Py_NewRef(value ? value : TASKLET_ITSELF);
     if (remove) {
         next = next == self ? NULL : next;
         fibril__slp_ring_remove(w, self);
-        Py_DECREF(self);
+        w->dead = self; /* whoever arrives drops it */
     }
     bool done;
     PyObject *result = fibril__slp_go(w, self, next, &done);
     if (UNLIKELY(!done)) {
         if (remove) {
-            Py_INCREF(self);
+            w->dead = NULL;
             fibril__slp_ring_first(w, self);
         }
         tasklet_set_value(self, before);
     } else {
         Py_DECREF(before);
     }
-    Py_DECREF(self);
     return result;
 }
 

@@ -321,7 +321,7 @@ static PyObject *get_value(PyObject *self, void *unused)
 {
     (void)unused;
     PyObject *value = tasklet_of(self)->value;
-    return Py_NewRef(value ? value : Py_None);
+    return Py_NewRef(!value ? Py_None : value == TASKLET_ITSELF ? self : value);
 }
 
 static int set_value(PyObject *self, PyObject *value, void *unused)

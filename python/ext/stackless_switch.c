@@ -161,6 +161,7 @@ static void wait_for_turn(struct world *w, struct tasklet *prev)
     fibril_waker_wake(w->waker);
     fibril_turn_wait();
     arrive(w);
+    w->idle = false;
 }
 
 void fibril__slp_breathe(struct world *w)
@@ -180,6 +181,10 @@ static inline PyObject *claim(struct tasklet *t)
 {
     PyObject *value = t->value;
     t->value = Py_NewRef(Py_None);
+    if (value == TASKLET_ITSELF) {
+        Py_DECREF(value);
+        return Py_NewRef(object_of(t));
+    }
     return UNLIKELY(fibril__slp_is_bomb(value)) ? fibril__slp_bomb_explode(value) : value;
 }
 
@@ -375,7 +380,7 @@ static PyObject *handle_error(void)
     return bomb;
 }
 
-static PyObject *deadlock_bomb(const struct tasklet *guard)
+PyObject *fibril__slp_deadlock_bomb(const struct tasklet *guard)
 {
     PyErr_SetString(PyExc_RuntimeError,
                     guard->blocked < 0
@@ -398,7 +403,7 @@ static struct tasklet *heir(struct world *w, PyObject *result)
         }
         next = guard;
         if (guard->blocked) {
-            Py_SETREF(result, deadlock_bomb(guard));
+            Py_SETREF(result, fibril__slp_deadlock_bomb(guard));
             bomb = result != NULL;
         }
     }

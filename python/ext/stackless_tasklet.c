@@ -102,17 +102,15 @@ static PyObject *run_here(struct world *w, struct tasklet *t, bool remove)
     if (fibril__slp_insert(t) < 0) {
         return NULL;
     }
-    Py_INCREF(prev);
-    Py_INCREF(t);
     bool removed = remove && prev != t;
     if (removed) {
         fibril__slp_ring_remove(w, prev);
-        Py_DECREF(prev);
+        w->dead = prev;
     }
     PyObject *result = fibril__slp_go(w, prev, t, &done);
     if (!done) {
         if (removed) {
-            Py_INCREF(prev);
+            w->dead = NULL;
             fibril__slp_ring_first(w, prev);
         }
         if (was_free && t->place == AT_RING) {
@@ -120,8 +118,6 @@ static PyObject *run_here(struct world *w, struct tasklet *t, bool remove)
             Py_DECREF(t);
         }
     }
-    Py_DECREF(t);
-    Py_DECREF(prev);
     return result;
 }
 
@@ -205,8 +201,6 @@ PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pendin
     bool done;
     PyObject *before = t->value;
     t->value = bomb;
-    Py_INCREF(prev);
-    Py_INCREF(t);
     PyObject *result = fibril__slp_go(w, prev, t, &done);
     if (!done) {
         t->value = before;
@@ -214,8 +208,6 @@ PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pendin
     } else {
         Py_XDECREF(before);
     }
-    Py_DECREF(t);
-    Py_DECREF(prev);
     return result;
 }
 

@@ -21,7 +21,11 @@ static struct world *worlds;
 
 static const char capsule_name[] = "fibril.stackless";
 
-enum { DISPATCHER_FRAMES = 4096, TICKS = 64 };
+enum {
+    DISPATCHER_FRAMES = 4096,
+    TICKS = 64,
+    LOOK_AGAIN_NS = 5000000, /* whether there are other threads to wait for */
+};
 
 struct world *fibril__slp_worlds(void)
 {
@@ -135,10 +139,32 @@ void fibril__slp_sync(struct world *w)
 
 /* ---- the dispatcher ---- */
 
+/* The threads for which the thread waited have ended: the one that guards it hears of it. */
+static void end_wait(struct world *w)
+{
+    struct tasklet *guard = fibril__slp_guard(w);
+    PyObject *bomb = guard->place == AT_QUEUE ? fibril__slp_deadlock_bomb(guard) : NULL;
+    if (guard->place == AT_QUEUE) {
+        fibril__slp_queue_remove(guard);
+    } else if (guard->place == AT_NONE) {
+        Py_INCREF(guard);
+    } else {
+        Py_XDECREF(bomb);
+        return;
+    }
+    if (bomb) {
+        tasklet_set_value(guard, bomb);
+    }
+    fibril__slp_ring_append(w, guard);
+}
+
 /* With the GIL, in its own slice. */
 static void choose(struct world *w)
 {
     fibril__slp_sync(w);
+    if (!w->current && w->idle && !fibril__slp_world_hopeful(w)) {
+        end_wait(w);
+    }
     if (w->current && fibril__slp_schedule_hook && w->current->begun) {
         PyObject *result =
             PyObject_CallFunction(fibril__slp_schedule_hook, "OO", Py_None, object_of(w->current));
@@ -183,7 +209,8 @@ static int dispatch(void *arg)
     struct world *w = arg;
     void *frames = PyMem_RawMalloc(DISPATCHER_FRAMES);
     while (frames && w->ts) {
-        fibril_waker_wait(w->waker, FIBRIL_FOREVER);
+        bool unsure = w->idle && w->out == 0;
+        fibril_waker_wait(w->waker, unsure ? fibril_after(LOOK_AGAIN_NS) : FIBRIL_FOREVER);
         fibril_cancel_clear();
         if (w->ts && !w->turn && !fibril__py.ending) {
             dispatch_once(w, frames);
@@ -211,7 +238,8 @@ bool fibril__slp_world_hopeful(const struct world *w)
         while (other && other->ts != ts) {
             other = other->next_world;
         }
-        if (ts != w->ts && !(other && other->idle)) {
+        bool waits = other && other->idle && !other->current && other->out == 0;
+        if (ts != w->ts && ts != fibril__py.keeper && !waits) {
             return true;
         }
     }
@@ -260,14 +288,14 @@ static void leave_loop(struct world *w)
     struct fibril *self = fibril_current();
     fibril_turn_leave(self, &w->main->turn);
     fibril_waker_wake(w->waker);
+    PyThreadState *ts = PyEval_SaveThread();
+    fibril_shield_begin();
+    fibril_join(w->dispatcher, FIBRIL_FOREVER, NULL);
+    fibril_shield_end();
     if (w->loop_ours) {
-        PyThreadState *ts = PyEval_SaveThread();
-        fibril_join(w->dispatcher, FIBRIL_FOREVER, NULL);
         fibril_loop_detach();
-        PyEval_RestoreThread(ts);
-    } else {
-        fibril_detach(w->dispatcher);
     }
+    PyEval_RestoreThread(ts);
 }
 
 /* Runs when the thread state is cleared: in its thread, or, when the interpreter ends, in another

@@ -51,6 +51,7 @@ static int keep(void *arg)
     if (fibril__py_begin(&self, frames, sizeof frames) < 0) {
         return -ENOMEM;
     }
+    fibril__py.keeper = self.tstate;
     while (!stopping) {
         int64_t first_ns = fibril__heap_min(&due);
         fibril__py_leave(&self);
