@@ -144,7 +144,7 @@ struct fibril__sim {
     uint32_t fds_cap, fds_lowest; /* no number below fds_lowest is free */
     struct fibril__list named;
     uint16_t next_port;
-    int turn; /* the place of the loop's OS thread, or -1: see base/turns.h */
+    int turn;               /* the place of the loop's OS thread, or -1: see base/turns.h */
     _Atomic uint32_t woken; /* 1: wake() has been called; the OS thread that waits really sleeps on
                                it */
 };
