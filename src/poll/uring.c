@@ -17,6 +17,7 @@
 #include <linux/time_types.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,10 +41,20 @@ static const uint8_t needed_ops[] = {
 /* ---- the queues ---------------------------------------------------------------------------------
  */
 
+/* The ring's timeouts alone are free of the slack that the kernel gives to all of a thread's sleeps,
+ * epoll's too: without it those that end within some microseconds of each other wake us one by one.
+ */
+static struct __kernel_timespec with_slack(const struct fibril__uring *r, int64_t timeout_ns)
+{
+    int64_t ns = timeout_ns > 0 && timeout_ns < FIBRIL__TIMEOUT_FOREVER - r->slack_ns
+                     ? timeout_ns + r->slack_ns
+                     : timeout_ns;
+    return (struct __kernel_timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
 int fibril__uring_enter(struct fibril__uring *r, bool look, int64_t timeout_ns)
 {
-    struct __kernel_timespec t = {.tv_sec = timeout_ns / 1000000000,
-                                  .tv_nsec = timeout_ns % 1000000000};
+    struct __kernel_timespec t = with_slack(r, timeout_ns);
     struct io_uring_getevents_arg arg = {
         .ts = timeout_ns == FIBRIL__TIMEOUT_FOREVER ? 0 : (uint64_t)(uintptr_t)&t};
     uint32_t flags = r->enter_flags | (look ? IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG : 0);
@@ -149,6 +160,8 @@ static int set_up(struct fibril__uring *r, uint32_t sq_entries, uint32_t cq_entr
     }
     find_rings(r, &p);
     r->features = p.features;
+    int slack = prctl(PR_GET_TIMERSLACK);
+    r->slack_ns = slack > 0 ? slack : 0;
     r->enter_fd = r->fd;
     r->enter_flags = p.features & FIBRIL__FEAT_NO_IOWAIT ? FIBRIL__ENTER_NO_IOWAIT : 0;
     register_descriptor(r);

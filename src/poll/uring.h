@@ -24,6 +24,7 @@ struct fibril__uring {
     int enter_fd;         /* what io_uring_enter is given: fd, or its registered number */
     uint32_t enter_flags; /* for every call */
     uint32_t features;    /* IORING_FEAT_ */
+    int32_t slack_ns;     /* of the thread's timers: how late a wait may end */
     uint32_t *sq_head;    /* the kernel moves it */
     uint32_t *sq_tail;    /* we move it */
     uint32_t *sq_flags;   /* IORING_SQ_ */
