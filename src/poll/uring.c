@@ -41,8 +41,9 @@ static const uint8_t needed_ops[] = {
 /* ---- the queues ---------------------------------------------------------------------------------
  */
 
-/* The ring's timeouts alone are free of the slack that the kernel gives to all of a thread's sleeps,
- * epoll's too: without it those that end within some microseconds of each other wake us one by one.
+/* The ring's timeouts alone are free of the slack that the kernel gives to all of a thread's
+ * sleeps, epoll's too: without it those that end within some microseconds of each other wake us one
+ * by one.
  */
 static struct __kernel_timespec with_slack(const struct fibril__uring *r, int64_t timeout_ns)
 {
