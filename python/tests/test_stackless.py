@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -666,3 +667,25 @@ def test_one_that_has_begun_says_that_it_cannot_be_pickled():
     with pytest.raises(pickle.PicklingError, match="has begun"):
         pickle.dumps(t)
     t.kill()
+
+
+# ---- the examples ----------------------------------------------------------------------------------------------
+
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "stackless")
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("chain.py", "100000"),
+        ("philosophers.py", "[3, 3, 3, 3, 3]"),
+        ("factory.py", "body 2 + wheel 8 + wheel 9 + wheel 10 + wheel 11"),
+        ("ticks.py", "12000 6000 4000"),
+    ],
+)
+def test_examples_do_what_they_say(name, expected):
+    result = subprocess.run(
+        [sys.executable, os.path.join(EXAMPLES, name)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == expected
