@@ -12,6 +12,7 @@ import fnmatch
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -148,6 +149,10 @@ def run_once(folder, name, results, log):
 
 def main(folder, names):
     exceptions, failed, total, listed = read_exceptions(), 0, 0, 0
+    children = tempfile.TemporaryDirectory()  # so that processes which the tests start find the module, too
+    with open(os.path.join(children.name, "stackless.py"), "w", encoding="utf-8") as file:
+        file.write("import fibril.stackless\nfibril.stackless.install()\n")
+    os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), children.name])
     for name in names or MODULES:
         results = {}
         with open(os.environ.get("STACKLESS_LOG", os.devnull), "a", encoding="utf-8") as log:
