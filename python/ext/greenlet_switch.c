@@ -305,6 +305,9 @@ static NOINLINE PyObject *arguments(struct green *g)
 {
     struct green_thread *t = g->thread;
     fibril__pyslice_fresh(&g->slice, t->ts, g->frames, GREEN_FRAMES);
+    size_t bytes;
+    const void *low = fibril__nested_stack(&g->nested, &bytes);
+    fibril__pyslice_on_stack(t->ts, low, bytes);
     PyObject *spare = t->spare;
     t->spare = NULL;
     struct carry c = arrive(t);

@@ -104,7 +104,10 @@ struct fibril__pyslice {
     PyObject *context;          /* of contextvars, or NULL; may be set while it does not run */
     PyObject *later;            /* 3.13 on: chain of objects to be freed */
     void *executor;             /* 3.14 on */
-    int depth, c_depth;         /* calls under way */
+#if PY_VERSION_HEX >= 0x030e0000
+    uintptr_t c_stack[3]; /* the bounds that CPython checks the stack pointer against */
+#endif
+    int depth, c_depth; /* calls under way */
     int trash, tracing;
 };
 
@@ -125,6 +128,9 @@ void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts);
 enum { FIBRIL__PYSLICE_HEAD = 56 };
 void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory,
                            size_t bytes);
+
+/* Tells ts on which C stack the context runs that has just been made fresh. */
+void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes);
 
 /* Takes what is left from ts, in which the context of s has ended, so that another slice may be
  * loaded. Runs no Python: what it held (the contextvars' context) is returned in s->context. */

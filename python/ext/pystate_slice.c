@@ -66,6 +66,34 @@ static inline void load_frame(const struct fibril__pyslice *s, PyThreadState *ts
 #endif
 }
 
+#if PY_VERSION_HEX >= 0x030e0000
+/* How 3.14's private thread state begins. There is a public call for this, but to put back the
+ * bounds of a thread's own stack that asks the system each time. */
+struct private_state {
+    PyThreadState public;
+    Py_ssize_t refcount;
+    uintptr_t c_stack[3]; /* top, soft limit, hard limit */
+};
+
+enum { C_STACK_MARGIN = 2048 * sizeof(void *) };
+
+static inline uintptr_t *c_stack_of(PyThreadState *ts)
+{
+    return ((struct private_state *)(void *)ts)->c_stack;
+}
+#endif
+
+void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    c_stack_of(ts)[0] = (uintptr_t)low + bytes;
+    c_stack_of(ts)[1] = (uintptr_t)low + 2 * C_STACK_MARGIN;
+    c_stack_of(ts)[2] = (uintptr_t)low + C_STACK_MARGIN;
+#else
+    (void)ts, (void)low, (void)bytes;
+#endif
+}
+
 static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
     s->depth = LIMIT(ts) - REMAINING(ts);
@@ -81,6 +109,7 @@ static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 #endif
 #if PY_VERSION_HEX >= 0x030e0000
     s->executor = ts->current_executor;
+    memcpy(s->c_stack, c_stack_of(ts), sizeof s->c_stack);
 #endif
 }
 
@@ -99,6 +128,7 @@ static inline void load_counts(struct fibril__pyslice *s, PyThreadState *ts)
 #endif
 #if PY_VERSION_HEX >= 0x030e0000
     ts->current_executor = s->executor;
+    memcpy(c_stack_of(ts), s->c_stack, sizeof s->c_stack);
 #endif
 }
 
@@ -446,6 +476,11 @@ void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
 void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory, size_t bytes)
 {
     (void)s, (void)ts, (void)memory, (void)bytes;
+}
+
+void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes)
+{
+    (void)ts, (void)low, (void)bytes;
 }
 
 void fibril__pyslice_ended(struct fibril__pyslice *s, PyThreadState *ts)
