@@ -60,6 +60,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="fibril-greenlet-") as folder:
         suite = os.path.join(folder, "suite")
         shutil.copytree(os.path.join(options.source, "src", "greenlet"), suite)
+        os.remove(os.path.join(suite, "__init__.py"))  # that of the original; only its tests are wanted
         compile_extensions(os.path.join(suite, "tests"), options.python)
         with open(os.path.join(folder, "sitecustomize.py"), "w", encoding="utf-8") as site:
             site.write(SITE.format(suite=suite))
@@ -67,7 +68,7 @@ def main():
         run = subprocess.run([options.python, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--tb=short",
                               "--import-mode=importlib", *more, os.path.join(suite, "tests")],
                              env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    results = dict(reversed(found) for found in re.findall(r"^(PASSED|FAILED|ERROR) \S*?::(\S+)", run.stdout, re.M))
+    results = dict((name.replace("::", "."), result) for result, name in re.findall(r"^(PASSED|FAILED|ERROR) \S*?::(\S+)", run.stdout, re.M))
     if not results:
         print(run.stdout[-3000:])
         return 1
