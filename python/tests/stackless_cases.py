@@ -1,0 +1,691 @@
+# SPDX-License-Identifier: MIT
+"""fibril.stackless: random programs against a model in pure Python, I/O, threads, leaks, order."""
+
+import contextvars
+import gc
+import os
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+from fibril import stackless
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    """Each test begins and ends with main alone."""
+    yield
+    stackless.run()
+    assert stackless.getruncount() == 1
+    assert stackless.getcurrent() is stackless.getmain()
+
+
+# ---- the model: generators that yield what they want of the scheduler ------------------------------------------
+
+
+class Model:
+    """Stackless's rules for schedule, send and receive, over generators."""
+
+    def __init__(self):
+        self.ring, self.log = [], []
+        self.queues = {}  # channel number: (tasklets that wait, direction)
+
+    def add(self, number, steps):
+        self.ring.append([number, iter(steps), None])
+
+    def run(self):
+        while self.ring:
+            task = self.ring[0]
+            step = next(task[1], None)
+            if step is None:
+                self.ring.pop(0)
+                self.log.append((task[0], "end"))
+                continue
+            self.log.append((task[0], step))
+            getattr(self, step[0])(task, *step[1:])
+
+    def schedule(self, task):
+        self.ring.append(self.ring.pop(0))
+
+    def meet(self, channel, direction):
+        waiting, of = self.queues.setdefault(channel, ([], 0))
+        if waiting and of == -direction:
+            return waiting.pop(0)
+        return None
+
+    def wait(self, channel, direction):
+        waiting, _ = self.queues[channel]
+        waiting.append(self.ring.pop(0))
+        self.queues[channel] = (waiting, direction)
+
+    def send(self, task, channel, preference):
+        other = self.meet(channel, 1)
+        if other is None:
+            self.wait(channel, 1)
+        elif preference == -1:  # the receiver goes on, right before the sender's old place
+            self.ring.insert(1, other)
+            self.ring.append(self.ring.pop(0))
+        else:
+            self.ring.append(other)
+
+    def receive(self, task, channel, preference):
+        other = self.meet(channel, -1)
+        if other is None:
+            self.wait(channel, -1)
+        elif preference == 1:
+            self.ring.insert(1, other)
+            self.ring.append(self.ring.pop(0))
+        else:
+            self.ring.append(other)
+
+
+def script(seed):
+    r = random.Random(seed)
+    preferences = [r.choice((-1, 0, 1)) for _ in range(3)]
+    programs = []
+    for _ in range(r.randrange(1, 9)):
+        program = []
+        for _ in range(r.randrange(0, 12)):
+            if r.random() < 0.3:
+                program.append(("schedule",))
+            else:
+                channel = r.randrange(3)
+                program.append((r.choice(("send", "receive")), channel, preferences[channel]))
+        programs.append(program)
+    return preferences, programs
+
+
+def play(seed):
+    preferences, programs = script(seed)
+    channels = [stackless.channel() for _ in preferences]
+    for channel, preference in zip(channels, preferences):
+        channel.preference = preference
+    log = []
+
+    def body(number, program):
+        for step in program:
+            log.append((number, step))
+            if step[0] == "schedule":
+                stackless.schedule()
+            elif step[0] == "send":
+                channels[step[1]].send(number)
+            else:
+                assert isinstance(channels[step[1]].receive(), int)
+        log.append((number, "end"))
+
+    tasklets = [stackless.tasklet(body)(i, p) for i, p in enumerate(programs)]
+    stackless.run()
+    balances = [c.balance for c in channels]
+    for t in tasklets:
+        t.kill()
+    return log, balances
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_random_programs_do_what_the_model_does(block):
+    for seed in range(block * 50, block * 50 + 50):
+        _, programs = script(seed)
+        model = Model()
+        for i, program in enumerate(programs):
+            model.add(i, program)
+        model.run()
+        log, balances = play(seed)
+        assert log == model.log, seed
+        waiting = [model.queues.get(i, ([], 0)) for i in range(3)]
+        assert balances == [len(w) * d if w else 0 for w, d in waiting], seed
+
+
+def test_the_same_program_runs_in_the_same_order():
+    assert play(12345) == play(12345)
+
+
+def churn(seed):
+    """Spawns, switches, throws and kills; returns what happened."""
+    r, log, alive = random.Random(seed), [], []
+
+    def body(n):
+        try:
+            while True:
+                log.append(n)
+                what = r.random()
+                if what < 0.5:
+                    stackless.schedule()
+                elif what < 0.6:
+                    stackless.schedule_remove()
+                elif what < 0.7:
+                    return
+                elif what < 0.8:
+                    for t in alive:
+                        if t.paused:
+                            t.insert()
+                            break
+                elif alive:
+                    t = r.choice(alive)
+                    if t.alive and not t.is_current:
+                        t.throw(ValueError, "thrown")
+        except ValueError:
+            log.append((n, "thrown"))
+        except RuntimeError:
+            log.append((n, "refused"))
+        finally:
+            log.append((n, "out"))
+
+    for n in range(20):
+        alive.append(stackless.tasklet(body)(n))
+    for _ in range(50):
+        try:
+            stackless.run()
+        except ValueError:  # one had not begun
+            log.append((-1, "main"))
+        for t in alive:
+            if t.paused and r.random() < 0.5:
+                t.insert()
+    for t in list(alive):
+        t.kill()
+        assert not t.alive
+    return log
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_churn_is_deterministic_and_runs_every_finally(seed):
+    log = churn(seed)
+    assert log == churn(seed)
+    assert {n for n, *rest in (x for x in log if isinstance(x, tuple)) if rest == ["out"]} == {
+        x for x in log if isinstance(x, int)
+    }
+
+
+# ---- tasklets --------------------------------------------------------------------------------------------------
+
+
+def test_ring_is_visible_and_in_order():
+    a, b = [stackless.tasklet(lambda: None)() for _ in range(2)]
+    main = stackless.getcurrent()
+    assert (main.next, a.next, b.next, main.prev) == (a, b, main, b)
+    b.remove()
+    assert b.paused and a.next is main
+    b.insert()
+    stackless.run()
+    assert not a.alive and not b.alive
+
+
+def test_switch_pauses_the_caller():
+    main = stackless.getcurrent()
+    seen = []
+
+    def body():
+        seen.append(main.paused)
+        main.insert()
+
+    stackless.tasklet(body)().switch()
+    assert seen == [True]
+
+
+def test_arguments_without_inserting():
+    seen = []
+    t = stackless.tasklet(seen.append, ("x",))
+    assert t.alive and t.paused
+    t.insert()
+    stackless.run()
+    assert seen == ["x"]
+
+
+def test_an_exception_goes_to_main():
+    def body():
+        raise KeyError("k")
+
+    stackless.tasklet(body)()
+    with pytest.raises(KeyError):
+        stackless.run()
+
+
+def test_error_handler_gets_it_instead():
+    seen = []
+    before = stackless.set_error_handler(lambda *e: seen.append(e[0]))
+    try:
+        stackless.tasklet(lambda: 1 / 0)()
+        stackless.run()
+    finally:
+        stackless.set_error_handler(before)
+    assert seen == [ZeroDivisionError]
+
+
+def test_kill_runs_finally_clauses():
+    seen = []
+
+    def body():
+        try:
+            stackless.schedule_remove()
+        finally:
+            seen.append("finally")
+
+    t = stackless.tasklet(body)()
+    stackless.run()
+    t.kill()
+    assert seen == ["finally"] and not t.alive
+
+
+def test_last_reference_to_a_suspended_one_kills_it():
+    seen = []
+
+    def body():
+        try:
+            stackless.schedule_remove()
+        finally:
+            seen.append("finally")
+
+    t = stackless.tasklet(body)()
+    stackless.run()
+    del t
+    gc.collect()
+    assert seen == ["finally"]
+
+
+def test_switch_trap_and_block_trap():
+    stackless.tasklet(lambda: None)()
+    stackless.switch_trap(1)
+    try:
+        with pytest.raises(RuntimeError, match="switch_trap"):
+            stackless.schedule()
+    finally:
+        stackless.switch_trap(-1)
+    stackless.getcurrent().block_trap = True
+    try:
+        with pytest.raises(RuntimeError, match="not like to be blocked"):
+            stackless.channel().receive()
+    finally:
+        stackless.getcurrent().block_trap = False
+
+
+def test_deadlock_of_main_is_an_error():
+    with pytest.raises(RuntimeError, match="Deadlock"):
+        stackless.channel().receive()
+
+
+def test_bombs_and_closing():
+    ch = stackless.channel()
+
+    def body():
+        ch.send_exception(ValueError, 1)
+        ch.send_throw(KeyError, 2)
+        ch.send_sequence([1, 2])
+        ch.close()
+
+    ch.preference = 1  # so that it is closed before the last value has been looked at
+    stackless.tasklet(body)()
+    with pytest.raises(ValueError):
+        ch.receive()
+    with pytest.raises(KeyError):
+        ch.receive()
+    assert list(iter(ch)) == [1, 2]
+    assert ch.closed and ch.closing
+    with pytest.raises(ValueError):
+        ch.receive()
+
+
+def test_callbacks_see_every_switch_and_operation():
+    switches, operations = [], []
+    ch = stackless.channel()
+    before = stackless.set_schedule_callback(lambda p, n: switches.append((p, n)))
+    stackless.set_channel_callback(lambda c, t, sending, block: operations.append((sending, block)))
+    try:
+        stackless.tasklet(ch.receive)()
+        stackless.run()
+        ch.send(1)
+    finally:
+        stackless.set_channel_callback(None)
+        stackless.set_schedule_callback(before)
+    assert operations == [(0, 1), (1, 0)]
+    assert len(switches) >= 3
+
+
+def test_context_variables_belong_to_the_tasklet():
+    var = contextvars.ContextVar("var", default=0)
+    seen = []
+
+    def body(n):
+        var.set(n)
+        stackless.schedule()
+        seen.append(var.get())
+
+    for n in (1, 2, 3):
+        stackless.tasklet(body)(n)
+    stackless.run()
+    assert seen == [1, 2, 3] and var.get() == 0
+
+
+def test_exceptions_being_handled_belong_to_the_tasklet():
+    seen = []
+
+    def body(n):
+        try:
+            raise ValueError(n)
+        except ValueError:
+            stackless.schedule()
+            seen.append(sys.exc_info()[1].args[0])
+
+    for n in range(4):
+        stackless.tasklet(body)(n)
+    stackless.run()
+    assert seen == [0, 1, 2, 3] and sys.exc_info() == (None, None, None)
+
+
+def test_c_calls_on_the_stack_switch_too():
+    out = []
+
+    def key(x):
+        stackless.schedule()
+        return -x
+
+    def body():
+        out.append(sorted(range(5), key=key))
+
+    for _ in range(3):
+        stackless.tasklet(body)()
+    stackless.run()
+    assert out == [[4, 3, 2, 1, 0]] * 3
+
+
+def test_deep_recursion_in_many():
+    def deep(n):
+        if n:
+            return deep(n - 1) + 1
+        stackless.schedule()
+        return 0
+
+    out = []
+    for _ in range(20):
+        stackless.tasklet(lambda: out.append(deep(200)))()
+    stackless.run()
+    assert out == [200] * 20
+
+
+# ---- the watchdog ----------------------------------------------------------------------------------------------
+
+
+def test_run_with_a_timeout_interrupts():
+    def spin():
+        while True:
+            pass
+
+    t = stackless.tasklet(spin)()
+    assert stackless.run(1000) is t
+    assert t.alive and t.paused
+    t.insert()
+    assert stackless.run(1000) is t
+    t.kill()
+
+
+def test_run_soft_waits_for_a_switch():
+    count = [0]
+
+    def body():
+        for _ in range(1000):
+            count[0] += 1
+        stackless.schedule()
+        count[0] = -1
+
+    t = stackless.tasklet(body)()
+    stackless.tasklet(lambda: None)()
+    assert stackless.run(100, soft=True) is None
+    assert count == [1000] and t.alive
+    stackless.run()
+    assert count == [-1]
+
+
+def test_atomic_is_not_interrupted():
+    done = []
+
+    def body():
+        with stackless.atomic():
+            for _ in range(2000):
+                pass
+            done.append(1)
+
+    stackless.tasklet(body)()
+    assert stackless.run(100) is None or done
+    stackless.run()
+    assert done == [1]
+
+
+# ---- I/O -------------------------------------------------------------------------------------------------------
+
+
+def test_sleeps_park_alone_and_come_back_in_order():
+    log = []
+
+    def sleeper(n):
+        time.sleep(0.01 * n)
+        log.append(n)
+
+    began = time.monotonic()
+    for n in (5, 3, 1, 4, 2):
+        stackless.tasklet(sleeper)(n)
+    stackless.run()
+    assert log == [1, 2, 3, 4, 5]
+    assert time.monotonic() - began < 0.14
+
+
+def test_others_go_on_while_one_sleeps():
+    log, stop = [], []
+
+    def sleeper():
+        time.sleep(0.02)
+        stop.append(1)
+
+    def spinner():
+        while not stop:
+            log.append(1)
+            stackless.schedule()
+
+    stackless.tasklet(sleeper)()
+    stackless.tasklet(spinner)()
+    stackless.run()
+    assert len(log) > 100
+
+
+def test_sockets_between_tasklets():
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(50)
+    got = []
+
+    def serve(connection):
+        with connection:
+            while data := connection.recv(100):
+                connection.sendall(data)
+
+    def accept():
+        for _ in range(20):
+            stackless.tasklet(serve)(server.accept()[0])
+
+    def client(n):
+        with socket.create_connection(server.getsockname()) as s:
+            for i in range(5):
+                s.sendall(b"%d-%d" % (n, i))
+                got.append(s.recv(100) == b"%d-%d" % (n, i))
+
+    stackless.tasklet(accept)()
+    for n in range(20):
+        stackless.tasklet(client)(n)
+    stackless.run()
+    server.close()
+    assert got == [True] * 100
+
+
+def test_channels_between_tasklets_in_io():
+    ch, out = stackless.channel(), []
+
+    def produce(n):
+        time.sleep(0.001 * (n % 3))
+        ch.send(n)
+
+    def consume():
+        for _ in range(30):
+            out.append(ch.receive())
+
+    stackless.tasklet(consume)()
+    for n in range(30):
+        stackless.tasklet(produce)(n)
+    stackless.run()
+    assert sorted(out) == list(range(30))
+
+
+def test_one_that_waits_outside_cannot_be_thrown_to():
+    t = stackless.tasklet(time.sleep)(0.02)
+    stackless.schedule()
+    assert t.scheduled and not t.blocked
+    with pytest.raises(RuntimeError, match="outside"):
+        t.kill()
+    stackless.run()
+    assert not t.alive
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------
+
+
+def test_each_thread_has_its_own_main():
+    seen = []
+
+    def thread():
+        seen.append(stackless.getmain() is not main)
+        stackless.tasklet(seen.append)("tasklet")
+        stackless.run()
+
+    main = stackless.getmain()
+    t = threading.Thread(target=thread)
+    t.start()
+    t.join()
+    assert seen == [True, "tasklet"]
+
+
+def test_channels_between_threads():
+    there, back, got = stackless.channel(), stackless.channel(), []
+
+    def thread():
+        for _ in range(50):
+            back.send(there.receive() + 1)
+
+    t = threading.Thread(target=thread)
+    t.start()
+    for n in range(50):
+        there.send(n)
+        got.append(back.receive())
+    t.join()
+    assert got == list(range(1, 51))
+
+
+def test_a_tasklet_knows_its_thread():
+    ids = []
+    stackless.tasklet(lambda: ids.append(threading.get_ident()))()
+    stackless.run()
+    assert ids == [threading.get_ident()]
+    assert stackless.getcurrent().thread_id == threading.get_ident()
+
+
+# ---- leaks -----------------------------------------------------------------------------------------------------
+
+
+def resident():
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_nothing_is_left_of_those_that_ended():
+    ch = stackless.channel()
+
+    def receiver():
+        ch.receive()
+
+    def round_of(n):
+        for _ in range(n):
+            stackless.tasklet(receiver)()
+        stackless.run()
+        for _ in range(n):
+            ch.send(None)
+        stackless.run()
+
+    round_of(2000)
+    references = [weakref.ref(stackless.tasklet(lambda: None)()) for _ in range(10)]
+    stackless.run()
+    gc.collect()
+    assert [r() for r in references] == [None] * 10
+    before = resident()
+    for _ in range(10):
+        round_of(2000)
+    assert resident() - before < 2_000_000
+
+
+def test_a_million_switches_leave_nothing():
+    def loop(n):
+        for _ in range(n):
+            stackless.schedule()
+
+    for _ in range(2):
+        stackless.tasklet(loop)(1000)
+    stackless.run()
+    blocks, before = sys.getallocatedblocks(), resident()
+    for _ in range(10):
+        stackless.tasklet(loop)(50000)
+    stackless.run()
+    assert sys.getallocatedblocks() - blocks < 200
+    assert resident() - before < 1_000_000
+
+
+# ---- pickling --------------------------------------------------------------------------------------------------
+
+
+def double(out, n):
+    out.append(2 * n)
+
+
+def test_unstarted_and_dead_tasklets_and_channels_are_data():
+    out = [1]
+    t = pickle.loads(pickle.dumps(stackless.tasklet(double, (out, 4))))
+    assert t.alive and not t.scheduled
+    t.run()
+    assert not t.alive
+    dead = stackless.tasklet(double)(out, 1)
+    stackless.run()
+    assert not pickle.loads(pickle.dumps(dead)).alive
+    ch = stackless.channel()
+    ch.preference = 1
+    ch.close()
+    again = pickle.loads(pickle.dumps(ch))
+    assert (again.preference, again.closing, again.balance) == (1, True, 0)
+
+
+def test_one_that_has_begun_says_that_it_cannot_be_pickled():
+    t = stackless.tasklet(stackless.schedule_remove)()
+    stackless.run()
+    with pytest.raises(pickle.PicklingError, match="has begun"):
+        pickle.dumps(t)
+    t.kill()
+
+
+# ---- the examples ----------------------------------------------------------------------------------------------
+
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "stackless")
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("chain.py", "100000"),
+        ("philosophers.py", "[3, 3, 3, 3, 3]"),
+        ("factory.py", "body 2 + wheel 8 + wheel 9 + wheel 10 + wheel 11"),
+        ("ticks.py", "12000 6000 4000"),
+    ],
+)
+def test_examples_do_what_they_say(name, expected):
+    result = subprocess.run(
+        [sys.executable, os.path.join(EXAMPLES, name)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == expected
