@@ -51,6 +51,7 @@ THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
                       "src/posix/load.c": "handed to a resolver that the loader calls; nothing parks",
                       "src/posix/locals.c": "where the thread-locals of this OS thread are",
                       "src/posix/thread.c": "the number and the main thread of this OS thread",
+                      "src/posix/thread_record.c": "the records that this OS thread keeps for the next ones",
                       "src/posix/fork.c": "whose vfork is under way; no fibril parks in between",
                       "src/posix/signal.c": "what a handler has to tell the loop of its OS thread"}
 # Outside the house, and yet inside it.

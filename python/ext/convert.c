@@ -66,6 +66,24 @@ bool fibril__py_deadline(PyObject *seconds, int64_t *ret_deadline_ns)
     return true;
 }
 
+PyObject *fibril__py_timeout_arg(const char *called, PyObject *const *args, Py_ssize_t n,
+                                 PyObject *names)
+{
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    if (n + named == 0) {
+        return Py_None;
+    }
+    if (n + named > 1) {
+        return PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", called,
+                            n + named);
+    }
+    if (named && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0) {
+        return PyErr_Format(PyExc_TypeError, "'%U' is an invalid keyword argument for %s()",
+                            PyTuple_GET_ITEM(names, 0), called);
+    }
+    return args[0];
+}
+
 bool fibril__py_interrupted(void)
 {
     return PyErr_CheckSignals() == 0;

@@ -55,11 +55,13 @@ struct fibril__py {
     struct fibril_loop *loop; /* of the main thread; NULL: not enabled */
     struct fibril *main;      /* its main fibril */
     PyInterpreterState *interp;
-    bool kept;      /* the GIL is held by nobody in particular: see above */
-    bool can_keep;  /* this version of CPython allows it */
-    bool layer;     /* the POSIX layer is installed */
-    bool beginning; /* fibril__py_begin makes a thread state */
-    bool ending;    /* the interpreter is: no fibril but the main one runs Python again */
+    bool kept;            /* the GIL is held by nobody in particular: see above */
+    bool can_keep;        /* this version of CPython allows it */
+    bool layer;           /* the POSIX layer is installed */
+    bool beginning;       /* fibril__py_begin makes a thread state */
+    bool state_key_known; /* it is: */
+    unsigned state_key;   /* the pthread key under which a thread has its state */
+    bool ending;          /* the interpreter is: no fibril but the main one runs Python again */
     size_t thread_stack_bytes, spawn_stack_bytes;
     uint64_t handed; /* switches that kept the GIL */
 
@@ -213,6 +215,11 @@ PyObject *fibril__py_raise(int rc);
 /* Seconds from now as a deadline; None is FIBRIL_FOREVER, below zero counts as zero. Returns false
  * with an exception for what is no number. */
 bool fibril__py_deadline(PyObject *seconds, int64_t *ret_deadline_ns);
+
+/* The one argument, timeout, of a method called `called`, by place or by name. None where it was
+ * not given. Borrowed; NULL with an exception. */
+PyObject *fibril__py_timeout_arg(const char *called, PyObject *const *args, Py_ssize_t n,
+                                 PyObject *names);
 
 /* After a wait that ended with -EINTR: runs Python's signal handlers. Returns false with their
  * exception, true when the wait is to be made again. */

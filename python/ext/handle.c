@@ -154,11 +154,10 @@ PyDoc_STRVAR(join_doc,
              "timeout: seconds (int or float), None for ever. Raises TimeoutError when it passes,\n"
              "Cancelled when the caller is cancelled, Deadlock for joining oneself.");
 
-static PyObject *handle_join(struct handle *h, PyObject *args, PyObject *kwargs)
+static PyObject *handle_join(struct handle *h, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:join", names, &timeout)) {
+    PyObject *timeout = fibril__py_timeout_arg("join", args, n, names);
+    if (!timeout) {
         return NULL;
     }
     return wait_end(h, timeout) == 0 ? outcome(h) : NULL;
@@ -168,11 +167,10 @@ PyDoc_STRVAR(wait_doc, "wait(timeout=None)\n--\n\n"
                        "Waits for the end and returns True, or False when timeout (seconds) "
                        "passes.\nThe outcome is left for join. Raises Cancelled.");
 
-static PyObject *handle_wait(struct handle *h, PyObject *args, PyObject *kwargs)
+static PyObject *handle_wait(struct handle *h, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &timeout)) {
+    PyObject *timeout = fibril__py_timeout_arg("wait", args, n, names);
+    if (!timeout) {
         return NULL;
     }
     if (wait_end(h, timeout) == 0) {
@@ -372,7 +370,8 @@ static void handle_finalize(PyObject *self)
 static void handle_dealloc(struct handle *h)
 {
     PyTypeObject *type = Py_TYPE(h);
-    if (PyObject_CallFinalizerFromDealloc((PyObject *)h) < 0) {
+    bool failed = h->state == HANDLE_RAISED; /* others have nothing to say */
+    if (failed && PyObject_CallFinalizerFromDealloc((PyObject *)h) < 0) {
         return;
     }
     PyObject_GC_UnTrack(h);
@@ -387,8 +386,8 @@ static void handle_dealloc(struct handle *h)
 }
 
 static PyMethodDef methods[] = {
-    {"join", (PyCFunction)(void (*)(void))handle_join, METH_VARARGS | METH_KEYWORDS, join_doc},
-    {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_VARARGS | METH_KEYWORDS, wait_doc},
+    {"join", (PyCFunction)(void (*)(void))handle_join, METH_FASTCALL | METH_KEYWORDS, join_doc},
+    {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL | METH_KEYWORDS, wait_doc},
     {"cancel", (PyCFunction)handle_cancel, METH_NOARGS, cancel_doc},
     {"stack", (PyCFunction)handle_stack, METH_NOARGS, stack_doc},
     {"add_done_callback", (PyCFunction)handle_add_done_callback, METH_O, callback_doc},

@@ -49,7 +49,7 @@ static bool allocator_wants_gil(void)
     return raw.ctx != NULL;
 }
 
-int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
+static PyThreadState *make_state(void)
 {
     if (allocator_wants_gil() || FIBRIL__PYSTATE_FIRST_TAKES_GIL) {
         drop_baton();
@@ -59,6 +59,15 @@ int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
     fibril__py.beginning = false;
     if (!ts) {
         drop_baton();
+    }
+    return ts;
+}
+
+int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
+{
+    PyThreadState *ts = fibril__pystate_reuse();
+    ts = ts ? ts : make_state();
+    if (!ts) {
         return -ENOMEM;
     }
     fibril__pystate_lend_frames(ts, frames, bytes);
@@ -67,6 +76,19 @@ int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
     fibril__py_bind(p->fibril, p);
     fibril__py_enter(p);
     return 0;
+}
+
+/* Of a thread state that is kept nothing has to be given up but the GIL. */
+static void leave_for_good(PyThreadState *ts)
+{
+    bool retired = fibril__pystate_retire(ts);
+    if (fibril__py_next_takes()) {
+        fibril__py.kept = retired || fibril__pystate_delete(ts);
+    } else if (retired) {
+        PyEval_SaveThread();
+    } else {
+        PyThreadState_DeleteCurrent();
+    }
 }
 
 void fibril__py_end(struct pyfibril *p)
@@ -78,11 +100,7 @@ void fibril__py_end(struct pyfibril *p)
     PyThreadState_Clear(ts);
     fibril__pystate_return_frames(ts);
     fibril__py_bind(p->fibril, NULL);
-    if (fibril__py_next_takes()) {
-        fibril__py.kept = fibril__pystate_delete(ts);
-    } else {
-        PyThreadState_DeleteCurrent();
-    }
+    leave_for_good(ts);
     p->tstate = NULL;
 }
 

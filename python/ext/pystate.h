@@ -34,6 +34,14 @@ void fibril__pystate_release(void);
  * would be unsafe it is released. */
 bool fibril__pystate_delete(PyThreadState *ts);
 
+/* A thread state for the calling fibril, as good as new; NULL: one has to be made
+ * (pystate_reuse.c). With the GIL or before it is taken, on the loop's OS thread. */
+PyThreadState *fibril__pystate_reuse(void);
+
+/* Keeps ts, the current thread state, which has been cleared and has no frames, for the next
+ * fibril; the GIL stays held. Returns false where it has to be deleted. */
+bool fibril__pystate_retire(PyThreadState *ts);
+
 /* Whether a new thread state must take the GIL itself before a swap may make it the current one:
  * 3.14 notes the bounds of the C stack then. */
 #define FIBRIL__PYSTATE_FIRST_TAKES_GIL (PY_VERSION_HEX >= 0x030e0000)

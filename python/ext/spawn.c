@@ -128,7 +128,7 @@ static int keep_arguments(struct handle *h, PyObject *const *args, Py_ssize_t n,
 /* From the main thread's loop, or from an OS thread without one. */
 static int start(struct handle *h)
 {
-    struct fibril_spawn_opts opts = {.stack_bytes = fibril__py.spawn_stack_bytes, .daemon = true};
+    struct fibril_spawn_opts opts = {.daemon = true}; /* the loop's usual stack is ours */
     if (h->name && !(opts.name = PyUnicode_AsUTF8(h->name))) {
         return -1;
     }

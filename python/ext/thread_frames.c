@@ -18,11 +18,9 @@
 
 enum { THREAD_FRAMES = 1024 };
 
-static pthread_key_t state_key;
-
 static void on_value(pthread_key_t key, const void *value)
 {
-    if (key != state_key || fibril__py.beginning) {
+    if (key != fibril__py.state_key || fibril__py.beginning) {
         return;
     }
     PyThreadState *ts = (void *)(uintptr_t)value;
@@ -47,7 +45,8 @@ void fibril__py_thread_frames_start(void)
     const PyThreadState *ts = PyThreadState_Get();
     for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; key++) {
         if (pthread_getspecific(key) == ts) {
-            state_key = key;
+            fibril__py.state_key = key;
+            fibril__py.state_key_known = true;
             fibril__posix_on_value = on_value;
             return;
         }
@@ -57,6 +56,7 @@ void fibril__py_thread_frames_start(void)
 void fibril__py_thread_frames_stop(void)
 {
     fibril__posix_on_value = NULL;
+    fibril__py.state_key_known = false;
 }
 
 #else

@@ -10,7 +10,7 @@ The rest of this package is for programs that know about fibrils: ``spawn``, ``S
 
 import sys as _sys
 
-from . import _fibril
+from . import _fibril, _shutdown_locks
 from ._bridge import to_async, wait_for
 from ._fibril import (Cancelled, Channel, ChannelClosed, Deadlock, Event, Fibril, Lock, Semaphore, __version__,
                       cancelled, current, deadline, disable, enabled, metrics, offload, select, sleep, spawn, timeout,
@@ -40,6 +40,7 @@ def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadl
     poller that the kernel refuses.
     """
     new = _fibril._enable(poller, stack_bytes, thread_stack_bytes, deadlocks)
+    _shutdown_locks.install()
     if new and preempt_ms:
         _fibril._preempt(preempt_ms)
     return new

@@ -29,42 +29,6 @@ static size_t stack_bytes;    /* of threads that ask for none */
 
 /* ---- records ---- */
 
-static struct fibril__thread *new_record(void)
-{
-    struct fibril__thread *t = fibril__alloc_zero(sizeof *t);
-    if (!t) {
-        return NULL;
-    }
-    if (fibril_waker_new(&t->waker) < 0) {
-        fibril__free(t);
-        return NULL;
-    }
-    atomic_store_explicit(&t->pins, 1, memory_order_relaxed);
-    t->values = t->inside;
-    t->values_cap = FIBRIL__VALUES_INLINE;
-    return t;
-}
-
-static void free_record(struct fibril__thread *t)
-{
-    if (atomic_load(&t->held) > 0) {
-        return; /* it ended with mutexes locked, which name it */
-    }
-    if (t->values != t->inside) {
-        fibril__free(t->values);
-    }
-    fibril__free(t->locals);
-    fibril_waker_free(t->waker);
-    fibril__free(t);
-}
-
-void fibril__thread_unpin(struct fibril__thread *t)
-{
-    if (atomic_fetch_sub(&t->pins, 1) == 1) {
-        free_record(t);
-    }
-}
-
 const char fibril__thread_owner;
 
 static void adopt(struct fibril__thread *t, struct fibril *f)
@@ -80,7 +44,7 @@ struct fibril__thread *fibril__thread_for(struct fibril *f)
 {
     struct fibril__thread *t = fibril__thread_known(f);
     if (UNLIKELY(!t)) {
-        t = new_record();
+        t = fibril__thread_new();
         if (t) {
             adopt(t, f);
         }
@@ -132,7 +96,7 @@ int fibril__thread_adopt_main(void)
     if (main_thread) {
         return 0;
     }
-    struct fibril__thread *t = new_record();
+    struct fibril__thread *t = fibril__thread_new();
     if (!t) {
         return -ENOMEM;
     }
@@ -164,6 +128,7 @@ void fibril__thread_leave_main(void)
         fibril__thread_unpin(main_thread);
         main_thread = NULL;
     }
+    fibril__thread_forget_kept();
 }
 
 /* The first thread of the child of a fork ends: the process lives as long as the others. */
@@ -285,7 +250,7 @@ int fibril_posix_pthread_create(pthread_t *ret_thread, const pthread_attr_t *att
     if (rc) {
         return rc;
     }
-    struct fibril__thread *t = new_record();
+    struct fibril__thread *t = fibril__thread_new();
     if (!t) {
         return EAGAIN;
     }

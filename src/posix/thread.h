@@ -60,8 +60,15 @@ struct fibril__thread {
     __pthread_unwind_buf_t *cleanups; /* of pthread_cleanup_push, newest first */
 };
 
-/* Gives up a pin; the last one frees the record. */
+/* A record with one pin, all zero but for its waker and its place for values; NULL: no memory. */
+struct fibril__thread *fibril__thread_new(void);
+
+/* Gives up a pin; the last one frees the record or keeps it for the next one, unless mutexes name
+ * it. */
 void fibril__thread_unpin(struct fibril__thread *t);
+
+/* The calling OS thread's loop ends: those that it keeps go. */
+void fibril__thread_forget_kept(void);
 
 /* The calling fibril's record, made if need be; NULL: no memory. Only on a loop. */
 struct fibril__thread *fibril__thread_self(void);

@@ -191,10 +191,13 @@ ON_LOOP(without_memory_setspecific_says_so_and_leaves_nothing)
     done = 0;
     for (int n = 0; !done; n++) {
         struct fibril *f;
+        fibril__thread_forget_kept();
         int64_t before = fibril__alloc_live();
         ASSERT_OK(fibril_spawn(set_as_fibril, &key, NULL, &f)); /* no record until it needs one */
         fibril__alloc_fail_after(n);
         ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, &done));
+        fibril__alloc_fail_after(-1);
+        fibril__thread_forget_kept();
         ASSERT_EQ(fibril__alloc_live(), before);
     }
     ASSERT_EQ(refused, 3); /* the record, its waker, more room */

@@ -360,6 +360,7 @@ ON_LOOP(without_memory_pthread_create_says_EAGAIN_and_leaves_nothing)
     int failed = 0;
     for (int n = 0;; n++) {
         pthread_t thread;
+        fibril__thread_forget_kept();
         int64_t before = fibril__alloc_live();
         fibril__alloc_fail_after(n);
         int rc = fibril_posix_pthread_create(&thread, NULL, give_back, NULL);
@@ -369,6 +370,7 @@ ON_LOOP(without_memory_pthread_create_says_EAGAIN_and_leaves_nothing)
             break;
         }
         ASSERT_EQ(rc, EAGAIN);
+        fibril__thread_forget_kept();
         ASSERT_EQ(fibril__alloc_live(), before);
         ASSERT_EQ(fibril__thread_live(), 0);
         failed++;
