@@ -147,11 +147,11 @@ def run_module(module, command, env, omitted, only=()):
     """Returns {id: (kind, text)} of a module, over as many processes as that takes."""
     results = {}
     for _ in range(MOST_PROCESSES):
-        without = omitted | {i for i in results if i not in only} if not only else set()
+        without = {i for i in results if i not in only} if not only else set()
         wanted = [i for i in only if i not in results]
         if only and not wanted:
             return results
-        process = Process(command, env, module, ["+" + i for i in wanted] + ["-" + i for i in without])
+        process = Process(command, env, module, ["+" + i for i in wanted] + ["-" + i for i in without] + ["~" + i for i in omitted])
         try:
             events, trouble = process.watch()
         finally:
@@ -186,7 +186,7 @@ class Judge:
         return next((e for e in self.exceptions if fnmatch.fnmatchcase(test, e[0])), None)
 
     def omitted(self, module):
-        """Only ids without a pattern can be left out."""
+        """The patterns of what is not run."""
         prefix = "test.%s." % module.name
         return {e[0] for e in self.exceptions if not e[2] and e[0].startswith(prefix)} \
             if not self.options.plain else set()
@@ -195,7 +195,7 @@ class Judge:
         """Returns (module, seconds, [(verdict, id, kind, kind without, text)])."""
         begun = time.monotonic()
         mine = run_module(module, self.command, self.env, self.omitted(module))
-        suspects = [i for i, (kind, _) in mine.items() if kind not in GOOD]
+        suspects = [i for i, (kind, _) in mine.items() if kind not in GOOD and kind != "omitted"]
         plain = {}
         if not self.options.plain and (suspects or self.options.both):
             skips_only = all(mine[i][0] == "skip" for i in suspects)
@@ -208,7 +208,6 @@ class Judge:
             kind, text = mine.get(test, ("missing", ""))
             other = plain.get(test, ("pass", ""))[0]
             rows.append((self.verdict(test, kind, other), test, kind, other, text))
-        rows += [("listed", test, "omitted", "", "") for test in self.omitted(module)]
         return module, time.monotonic() - begun, rows
 
     def without(self, module, suspects):
@@ -220,6 +219,8 @@ class Judge:
     def verdict(self, test, kind, other):
         if self.options.plain:
             return "passed" if kind in GOOD else "same"
+        if kind == "omitted":
+            return "listed"
         if kind in GOOD:
             return "passed"
         if other not in GOOD and (kind == other or {kind, other} <= {"fail", "error"}):

@@ -5,10 +5,12 @@
 
 EVENTS gets one JSON list a line: ["start", id], then ["pass" | "fail" | "error" | "skip" | "xfail", id, text], at
 last ["done"]. It is flushed at each line, so that a process that dies or hangs still says which test did it. $CONFORMANCE_IDS
-names a file: "+ID" lines are the only tests to run, "-ID" lines those to leave out. Nothing of fibril is imported
+names a file: "+ID" lines are the only tests to run, "-ID" lines those to leave out, "~PATTERN" lines those
+to leave out and to say so. Nothing of fibril is imported
 here: the same program runs with it and without, and who starts it decides.
 """
 import faulthandler
+import fnmatch
 import io
 import json
 import os
@@ -82,13 +84,16 @@ def tests_of(suite):
 
 
 def chosen(suite, path):
-    """The suite without the tests that the file takes out, in the order and grouping of the module."""
+    """The suite without the tests that the file takes out, in the order and grouping of the module; and the ids of
+    those that are left out for good (~)."""
     with open(path, encoding="utf-8") as lines:
         marks = [line.rstrip("\n") for line in lines if line.strip()]
     only = {m[1:] for m in marks if m[0] == "+"}
     without = {m[1:] for m in marks if m[0] == "-"}
-    keep = [t for t in tests_of(suite) if t.id() not in without and (not only or t.id() in only)]
-    return unittest.TestSuite(keep)
+    tests = list(tests_of(suite))
+    omitted = {t.id() for t in tests for m in marks if m[0] == "~" and fnmatch.fnmatchcase(t.id(), m[1:])}
+    keep = [t for t in tests if t.id() not in without | omitted and (not only or t.id() in only)]
+    return unittest.TestSuite(keep), sorted(omitted)
 
 
 def main():
@@ -100,11 +105,13 @@ def main():
     support.use_resources = RESOURCES
     sys.argv[1:] = []
     suite = unittest.defaultTestLoader.loadTestsFromName(module)
-    path = os.environ.pop("CONFORMANCE_IDS", "")
+    path, omitted = os.environ.pop("CONFORMANCE_IDS", ""), []
     if path:
-        suite = chosen(suite, path)
+        suite, omitted = chosen(suite, path)
     with open(events, "a", encoding="utf-8") as out:
         result = Events(out)
+        for test in omitted:
+            result.write("omitted", test, "")
         suite.run(result)
         result.write("done")
 
