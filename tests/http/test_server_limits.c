@@ -580,7 +580,8 @@ SITE_TEST_LOOPS(every_descriptor_in_use_and_the_way_back, 1, 120)
     ASSERT_LT(full.connections, limit);
     crowd_end(a);
     SITE_UNTIL(site, st.accepted == 2 * (uint64_t)each); /* all who waited were taken in */
-    SITE_UNTIL(site, st.connections == (uint64_t)each);
+    SITE_UNTIL(site, st.connections <= (uint64_t)each);
+    ASSERT_GT(site_stats(site).connections, each / 2); /* who was idle still may have had to go */
     struct client c;
     struct reply r;
     client_open(&c, site);
