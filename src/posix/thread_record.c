@@ -73,7 +73,7 @@ static void free_record(struct fibril__thread *t)
         fibril__free(t->values);
     }
     fibril__free(t->locals);
-    if (fibril__on_loop() && kept.len < KEPT_MAX) {
+    if (fibril__on_loop() && kept.len + 1 <= KEPT_MAX) {
         t->arg = kept.first;
         kept.first = t;
         kept.len++;

@@ -479,8 +479,8 @@ struct start {
     int rc;                   /* out */
     pthread_mutex_t lock;
     pthread_cond_t done_cond;
-    bool done;
-    int turn; /* the thread's place where threads run in turns, see base/turns.h */
+    _Atomic bool done; /* looked at without the lock where threads run in turns */
+    int turn;          /* the thread's place where threads run in turns, see base/turns.h */
 };
 
 struct stop {
