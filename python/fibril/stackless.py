@@ -2,7 +2,8 @@
 """Stackless Python's tasklets and channels on fibril.
 
 ``from fibril import stackless``, or ``fibril.stackless.install()`` and then ``import stackless``. A tasklet that
-waits for a socket, a sleep or a lock parks alone; the others of its thread go on. See docs/stackless.md.
+waits for a socket, a sleep or a lock parks alone; the others of its thread go on. For CPython 3.11; ImportError
+on later ones. See docs/stackless.md.
 """
 
 import builtins
@@ -11,6 +12,9 @@ import threading
 import types
 
 from . import _fibril, enable
+
+if sys.version_info >= (3, 12):
+    raise ImportError("fibril.stackless is for CPython 3.11; this is %d.%d" % sys.version_info[:2])
 
 _PREFIX = "_stackless_"
 _NAMES = [name[len(_PREFIX) :] for name in dir(_fibril) if name.startswith(_PREFIX)]

@@ -265,7 +265,7 @@ EACH_STACK(sending_a_file_waits_for_room_and_survives_a_gone_peer)
     int q[2];
     make_folder();
     int fd = make_file("gone", 100000, false);
-    io_tcp_pair(q);
+    io_unix_pair(false, q);
     io_fill(q[0]);
     off_t offset = 0;
     ASSERT_ERR(fibril_sendfile(q[0], fd, &offset, 1000, io_in(5)), -ETIMEDOUT);

@@ -536,7 +536,7 @@ static void leave_a_handler(int flags)
     mode_inside = 7;
     if (sigsetjmp(out, /* savemask= */ 1) == 0) {
         raise(SIGUSR1);
-        ASSERT(!"the handler has jumped");
+        mode_inside = 8; /* the handler has not jumped */
     }
     ASSERT_EQ(mode_inside, 0);
 }
