@@ -179,6 +179,9 @@ bool fibril__slot_reserve_open(char *slot, const char *address)
 {
     char *low = slot + page_bytes;
     size_t bytes = fibril__slot_reserve(slot), step = bytes / RESERVE_STEPS;
+    if (step == 0) {
+        return false;
+    }
     size_t at = (size_t)(address - low) / step * step;
     int rc = guard_way == GUARD_MADVISE ? madvise(low + at, bytes - at, MADV_GUARD_REMOVE)
                                         : mprotect(low + at, bytes - at, PROT_READ | PROT_WRITE);
