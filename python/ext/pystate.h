@@ -95,7 +95,7 @@ bool fibril__pystate_write_frames(PyThreadState *ts, int fd);
 /* The contextvars' context of ts, NULL while it has none. Borrowed. */
 PyObject *fibril__pystate_context(const PyThreadState *ts);
 
-/* ---- slices (pystate_slice.c) ---- */
+/* ---- slices (pystate_slice.c, pystate_frames.c) ---- */
 
 /* The part of a thread state that belongs to one of several contexts which share it: what greenlets
  * and tasklets exchange at a switch. The running context's slice is stale; what it last held is in

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the interpreter keeps for each call of a Python function, as far as it concerns us: the one
+ * place that knows the layout, for the files that follow frames (pystate_frames.c) and for the
+ * debugger (pystate_layout.c). Not in any public header of CPython's, so to be looked at again for
+ * each version.
+ */
+#ifndef FIBRIL_PY_PYFRAME_H
+#define FIBRIL_PY_PYFRAME_H
+
+#include "pystate.h"
+
+#include <stddef.h>
+
+/* The thread state leads to the innermost frame by way of a cframe on the C stack. */
+#define FIBRIL__HAS_CFRAME (PY_VERSION_HEX < 0x030d0000)
+
+/* Localsplus are the variables of the function; above them is its stack, whose height only the
+ * interpreter knows while it runs. Instr is the instruction that it is at, or was at last. */
+struct fibril__pyframe {
+#if PY_VERSION_HEX < 0x030c0000
+    PyObject *func, *globals, *builtins, *locals, *code, *object;
+    struct fibril__pyframe *previous;
+    void *instr;
+    int stacktop;
+    bool is_entry;
+    char owner;
+    PyObject *localsplus[1];
+#elif PY_VERSION_HEX < 0x030e0000
+    PyObject *code;
+    struct fibril__pyframe *previous;
+    PyObject *func, *globals, *builtins, *locals, *object;
+    void *instr;
+    int stacktop;
+    uint16_t return_offset;
+    char owner;
+    PyObject *localsplus[1];
+#else
+    uintptr_t code;
+    struct fibril__pyframe *previous;
+    uintptr_t func;
+    PyObject *globals, *builtins, *locals, *object;
+    void *instr, *stackpointer;
+    uint16_t return_offset;
+    char owner;
+    uint8_t visited;
+    uintptr_t localsplus[1];
+#endif
+};
+
+/* Other frames are the interpreter's own. */
+enum { FIBRIL__OWNED_BY_THREAD = 0, FIBRIL__OWNED_BY_GENERATOR = 1 };
+
+#endif
