@@ -5,6 +5,7 @@
     (gdb) fibril list          every fibril: number, loop, state, how long, name, what it waits for
     (gdb) fibril bt 12         the backtrace of one
     (gdb) fibril bt all        of all
+    (gdb) fibril py 12         its Python stack only; fibril py all
     (gdb) fibril select 12     up, down, frame and info locals go through that one; select none ends it
 
 Fibrils are found as the library finds them itself: a main one in each loop, the others in the slots of the
@@ -14,12 +15,21 @@ debug information; nothing in the program is called or changed.
 
 A copied stack whose bytes are not in place cannot be unwound where it is: for those the place where it stopped is
 shown, and the addresses in the copy that look like return addresses.
+
+In a program in Python the backtrace of a fibril ends with its Python stack; gdb_fibril_python.py, beside this
+file, reads that.
 """
 
+import collections
+import os
 import re
+import sys
 
 import gdb
 import gdb.unwinder
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import gdb_fibril_python  # noqa: E402
 
 STATES = ("free", "ready", "parked", "exiting", "ended")
 FREE, READY, PARKED, EXITING, DONE = range(5)
@@ -57,8 +67,12 @@ def type_of(name):
         raise Trouble("no debug information of libfibril (%s is not known)" % name)
 
 
+def bytes_at(address, size):
+    return gdb.selected_inferior().read_memory(address, size).tobytes() if size else b""
+
+
 def word_at(address, size=8):
-    return int.from_bytes(gdb.selected_inferior().read_memory(address, size).tobytes(), "little")
+    return int.from_bytes(bytes_at(address, size), "little")
 
 
 def pointer_to(name, address):
@@ -98,6 +112,21 @@ def fibrils():
             if int(f["state"]) != FREE:
                 found.append(f)
     return sorted(found, key=lambda f: int(f["id"]))
+
+
+def kept_for(f, owner):
+    """The address of what the embedder of that name keeps for a fibril, 0: nothing."""
+    try:
+        mark, node = int(gdb.parse_and_eval("&" + owner)), f["embed"]
+    except gdb.error:
+        return 0
+    while int(node) and int(node["owner"]) != mark:
+        node = node["next"]
+    return int(node)
+
+
+def offset_of(name, member):
+    return next(field.bitpos // 8 for field in type_of(name).fields() if field.name == member)
 
 
 def name_of(f):
@@ -297,6 +326,75 @@ def backtrace_of(f):
     return backtrace_of_stopped(f) if in_place(f) else backtrace_of_copy(f)
 
 
+# ---- Python ----
+
+
+def interpreter():
+    """What reads Python's frames; None: there is no Python here, or none that is known."""
+    try:
+        layout = gdb.parse_and_eval("fibril__pystate_layout")
+    except gdb.error:
+        return None
+    names = [field.name for field in layout.type.fields()]
+    known = collections.namedtuple("Layout", names)(*(int(layout[name]) for name in names))
+    return gdb_fibril_python.Interpreter(known, bytes_at) if known.version else None
+
+
+def record_of(f):
+    """What the extension keeps for a fibril, None: nothing."""
+    address = kept_for(f, "fibril__py_owner")
+    return pointer_to("struct pyfibril", address).dereference() if address else None
+
+
+def state_of_thread(python, f):
+    """The thread state of a thread that CPython made and that has not called the extension: by its identity."""
+    thread = kept_for(f, "fibril__thread_owner")
+    main = record_of(gdb.parse_and_eval("fibril__py")["main"].dereference())
+    return python.state_of_thread(int(main["tstate"]), thread | 1) if thread and main else 0
+
+
+def tasklet_of(f):
+    address = kept_for(f, "fibril_turn_owner")
+    if not address:
+        return None
+    start = address - offset_of("struct tasklet", "turn")
+    return pointer_to("struct tasklet", start).dereference()
+
+
+def innermost_of(python, f):
+    """The innermost Python frame of a fibril, 0: none."""
+    tasklet, record = tasklet_of(f), record_of(f)
+    if tasklet and int(tasklet["world"]["turn"]) != int(tasklet.address):
+        return int(tasklet["slice"]["frame"])
+    if tasklet:
+        return python.innermost(int(tasklet["world"]["ts"]))
+    state = int(record["tstate"]) if record else state_of_thread(python, f)
+    return python.innermost(state) if state else 0
+
+
+def moved_of(f):
+    """Where the bytes of the stack of a fibril are now, as a function of where they were."""
+    ctx, size = f["ctx"], 0
+    sp, saved = int(ctx["sp"]), int(ctx["saved"])
+    if not is_current(f) and not in_place(f) and saved:
+        size = int(ctx["saved_bytes"])
+    low = sp & ~15  # the copy begins there
+    return lambda address: saved + address - low if sp <= address < low + size else address
+
+
+def python_of(f):
+    """The Python stack of a fibril as text, "" if it has none."""
+    python, text = interpreter(), ""
+    if not python or int(f["state"]) >= EXITING:
+        return text
+    try:
+        for frame in python.frames(innermost_of(python, f), moved_of(f)):
+            text += '      File "%s", line %s in %s\n' % (frame.file, frame.line or "?", frame.name)
+    except (gdb.error, OverflowError, IndexError):
+        text += "      its memory cannot be read further\n"
+    return text and "    Python stack, most recent call first:\n" + text
+
+
 def headline(f):
     name, waits = name_of(f), waits_for(f) if int(f["state"]) == PARKED else ""
     return "%6d  %4d  %-8s %10.3f s  %-16s %s" % (
@@ -307,7 +405,7 @@ def headline(f):
 
 
 class Fibril(gdb.Command):
-    """Show the fibrils of the program: fibril list, fibril bt ID, fibril bt all, fibril select ID."""
+    """Show the fibrils of the program: fibril list, fibril bt ID|all, fibril py ID|all, fibril select ID."""
 
     def __init__(self):
         super().__init__("fibril", gdb.COMMAND_STACK, prefix=True)
@@ -325,19 +423,34 @@ class FibrilList(gdb.Command):
             print(headline(f).rstrip())
 
 
+def show(command, argument, text_of):
+    """What the commands below have in common."""
+    stopped.hide()
+    if not argument:
+        raise Trouble("which one? %s ID, or %s all" % (command, command))
+    for f in fibrils() if argument == "all" else [by_number(argument)]:
+        print(headline(f).rstrip())
+        print(text_of(f), end="")
+
+
 class FibrilBt(gdb.Command):
-    """Show the backtrace of one fibril, or of all: fibril bt ID, fibril bt all."""
+    """Show the backtrace of one fibril, or of all, with its Python stack: fibril bt ID, fibril bt all."""
 
     def __init__(self):
         super().__init__("fibril bt", gdb.COMMAND_STACK)
 
     def invoke(self, argument, from_tty):
-        stopped.hide()
-        if not argument:
-            raise Trouble("which one? fibril bt ID, or fibril bt all")
-        for f in fibrils() if argument == "all" else [by_number(argument)]:
-            print(headline(f).rstrip())
-            print(backtrace_of(f), end="")
+        show("fibril bt", argument, lambda f: backtrace_of(f) + python_of(f))
+
+
+class FibrilPy(gdb.Command):
+    """Show the Python stack of one fibril, or of all: fibril py ID, fibril py all."""
+
+    def __init__(self):
+        super().__init__("fibril py", gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        show("fibril py", argument, python_of)
 
 
 class FibrilSelect(gdb.Command):
@@ -360,4 +473,5 @@ class FibrilSelect(gdb.Command):
 Fibril()
 FibrilList()
 FibrilBt()
+FibrilPy()
 FibrilSelect()

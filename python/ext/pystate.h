@@ -183,6 +183,34 @@ int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at
                              visitproc visit, void *arg);
 void fibril__pyslice_clear(struct fibril__pyslice *s);
 
+/* ---- layout (pystate_layout.c) ---- */
+
+/* Where a debugger finds the Python stack of a thread state: offsets in bytes, for the version of
+ * CPython that this has been compiled for. */
+struct fibril__pylayout {
+    unsigned version;           /* PY_VERSION_HEX; 0: not known */
+    unsigned ts_prev, ts_next;  /* PyThreadState: the list of the interpreter's */
+    unsigned ts_thread_id;      /* the thread's identity */
+    unsigned ts_frame;          /* the innermost frame, or the cframe that leads to it: */
+    int cframe_frame;           /* -1: there is none */
+    unsigned frame_code;        /* the code object; in 3.14 with two bits of its own */
+    unsigned frame_previous;    /* the frame that called it */
+    unsigned frame_instr;       /* the address of the instruction */
+    unsigned frame_owner;       /* char; frames of owners above 1 are not Python's */
+    unsigned code_name;         /* code: str, with the class */
+    unsigned code_file;         /* str */
+    unsigned code_line;         /* int: the first */
+    unsigned code_table;        /* bytes: the lines of the instructions */
+    unsigned code_traceable;    /* int: the instruction before which the frame is not complete */
+    unsigned code_instr;        /* the instructions */
+    unsigned bytes_len, bytes;  /* bytes object: Py_ssize_t; the bytes */
+    unsigned str_len, str_bits; /* str: Py_ssize_t; 32 bits, of which: */
+    unsigned str_kind_shift;    /* three: the size of a character */
+    unsigned str_ascii_shift;   /* one */
+    unsigned str_ascii, str;    /* the characters, if it is set and otherwise */
+};
+extern const struct fibril__pylayout fibril__pystate_layout;
+
 /* What doctor says of the paths taken. */
 const char *fibril__pystate_describe(void);
 

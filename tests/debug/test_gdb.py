@@ -5,35 +5,15 @@
 Usage: test_gdb.py SCRIPT PROGRAM. gdb runs PROGRAM (gdb_sample.c) to its abort(), asks there, writes a core
 file, and asks again of that, and of the kernel's own core file where it writes one. Exit status 77: no gdb, or
 it may not trace.
-
-gdb 13 leaves out of its core files what follows a guard page by MADV_GUARD_INSTALL, which it cannot read; the
-kernel's have it all. So for gdb's the guards are made by mprotect.
 """
 
-import os
 import re
-import resource
-import shutil
-import subprocess
 import sys
-import tempfile
-import unittest
+
+import gdb_session
 
 SCRIPT, PROGRAM = sys.argv[1], sys.argv[2]
-SKIPPED = 77
 COPIED = 12
-
-
-def gdb(*commands, core=None):
-    arguments = ["gdb", "-q", "-nx", "-batch", "-ex", "set width 0", "-ex", "set confirm off",
-                 "-ex", "set debuginfod enabled off", "-ex", "source " + SCRIPT]
-    for command in commands:
-        arguments += ["-ex", command]
-    arguments += [PROGRAM] + ([core] if core else [])
-    environment = dict(os.environ, FIBRIL_POLLER="epoll", FIBRIL_GUARD_MPROTECT="1", LC_ALL="C")
-    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=environment, timeout=200, check=False)
-    return done.stdout
 
 
 def record(text, name):
@@ -52,9 +32,7 @@ def identity(text, name):
     return record(text, name).split()[0]
 
 
-class Both:
-    """What must hold live and of a core file alike; self.text is what gdb printed."""
-
+class Sample(gdb_session.Asked):
     def functions(self, name):
         return re.findall(r"^#\d+ +(?:0x[0-9a-f]+ in )?(\w+)", record(self.text, name), re.M)
 
@@ -116,55 +94,12 @@ def questions(sleeper, locker):
             "echo THREAD AGAIN\\n", "backtrace"]
 
 
-class Live(Both, unittest.TestCase):
-    text = ""
-
-
-class Core(Both, unittest.TestCase):
-    text = ""
-
-
-class KernelCore(Both, unittest.TestCase):
-    text = ""
-
-    def setUp(self):
-        if not self.text:
-            self.skipTest("the kernel writes no core file where the program is")
-
-
-def kernel_core(folder):
-    """The core file that the kernel writes when the program aborts, or None."""
-    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    environment = dict(os.environ, FIBRIL_POLLER="epoll")
-    environment.pop("FIBRIL_GUARD_MPROTECT", None)
-    subprocess.run([os.path.abspath(PROGRAM)], cwd=folder, env=environment, timeout=60, check=False,
-                   stderr=subprocess.DEVNULL,
-                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)))
-    found = [name for name in os.listdir(folder) if name.startswith("core")]
-    return os.path.join(folder, found[0]) if found else None
-
-
 def main():
-    if not shutil.which("gdb"):
-        print("gdb is not here")
-        return SKIPPED
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        core = os.path.join(folder, "core")
-        first = gdb("run", "fibril list", "generate-core-file " + core)
-        if not os.path.exists(core):
-            print(first)
-            print("gdb cannot run programs here, or write their core files")
-            return SKIPPED if "ptrace" in first or "Python" in first else 1
-        asked = questions(identity(first, "sleeper"), identity(first, "locker"))
-        # The program counts its fibrils alike in each run.
-        Live.text = gdb("run", *asked)
-        Core.text = gdb(*asked, core=core)
-        kernels = kernel_core(other)
-        KernelCore.text = gdb(*asked, core=kernels) if kernels else ""
-    result = unittest.main(argv=sys.argv[:1], exit=False, verbosity=1).result
-    if not result.wasSuccessful():
-        print("---- live ----\n" + Live.text + "---- core ----\n" + Core.text)
-    return 0 if result.wasSuccessful() else 1
+    session = gdb_session.Session(SCRIPT, PROGRAM)
+    first = session.before_core()
+    asked = questions(identity(first, "sleeper"), identity(first, "locker"))
+    # The program counts its fibrils alike in each run.
+    return 0 if session.run_tests(asked, Sample) else 1
 
 
 if __name__ == "__main__":
