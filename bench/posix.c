@@ -71,8 +71,8 @@ static void measure(const char *name, const char *where, void (*run)(bool covere
         ours = o < ours ? o : ours;
     }
     printf("{\"case\": \"%s %s\", \"metric\": \"ns\", \"value\": %.2f}\n", name, where, ours);
-    printf("{\"case\": \"%s %s\", \"metric\": \"libc ns\", \"value\": %.2f}\n", name, where, real);
-    printf("{\"case\": \"%s %s\", \"metric\": \"more ns\", \"value\": %.2f}\n", name, where,
+    printf("{\"case\": \"%s %s, libc\", \"metric\": \"ns\", \"value\": %.2f}\n", name, where, real);
+    printf("{\"case\": \"%s %s, more\", \"metric\": \"ns\", \"value\": %.2f}\n", name, where,
            ours - real);
 }
 

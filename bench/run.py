@@ -104,14 +104,15 @@ def print_table(bench, rows, troubles):
     value = {(r["case"], r["who"]): r["value"] for r in rows}
     said = verdicts(bench, rows)
     print("\n%s: %s" % (bench.name, bench.title))
-    print("  %-26s %-14s %10s %-5s %21s  %-15s target"
-          % ("case", "who", "median", "", "min .. max", "/ " + bench.ref))
+    width = max([26] + [len(r["case"]) for r in rows])
+    print("  %-*s %-14s %10s %-5s %21s  %-15s target"
+          % (width, "case", "who", "median", "", "min .. max", "/ " + bench.ref))
     for r in rows:
         base = value.get((r["case"], bench.ref))
         ratio = "%.2f" % (r["value"] / base) if base else "-"
         text = "; ".join(t for t, _ in said.get((r["case"], r["who"]), []))
-        print(("  %-26s %-14s %10s %-5s %21s  %-15s %s" % (
-            r["case"], r["who"], number(r["value"]), r["metric"],
+        print(("  %-*s %-14s %10s %-5s %21s  %-15s %s" % (
+            width, r["case"], r["who"], number(r["value"]), r["metric"],
             number(r["min"]) + " .. " + number(r["max"]), ratio, text)).rstrip())
     for who, texts in troubles.items():
         for text in texts:
