@@ -53,7 +53,7 @@ def measure(bench, ctx, runs):
     failed twice, or is missing, is not tried again."""
     values, troubles = {}, {}
     before = stolen()
-    for i in range(runs):
+    for i in range(min(runs, bench.most_runs)):
         order = list(bench.programs.items())
         for who, program in order if i % 2 == 0 else reversed(order):
             said = troubles.get(who, [])
