@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { ARITY = 4, CAP_MIN = 64, LINE = 64 };
+enum { ARITY = 4, CAP_MIN = 64, LINE = 64, PREFETCH = 32 };
 
 void fibril__heap_fini(struct fibril__heap *h)
 {
@@ -173,6 +173,26 @@ void fibril__heap_clear(struct fibril__heap *h, bool tell)
         h->nodes[h->entries[i].number]->index = FIBRIL__HEAP_OUT;
     }
     h->len = h->numbers = h->free_number = 0;
+}
+
+/* Whoever is due has a parent that is: they are a tree at the top, walked here level by level. */
+unsigned fibril__heap_prefetch(const struct fibril__heap *h, int64_t until)
+{
+    uint32_t found[PREFETCH];
+    unsigned n = 0;
+    if (h->len > 0 && h->entries[0].key <= until) {
+        found[n++] = 0;
+    }
+    for (unsigned next = 0; next < n; next++) {
+        __builtin_prefetch(h->nodes[h->entries[found[next]].number], 1);
+        uint32_t first = found[next] * ARITY + 1;
+        for (uint32_t i = first; i < first + ARITY && i < h->len && n < PREFETCH; i++) {
+            if (h->entries[i].key <= until) {
+                found[n++] = i;
+            }
+        }
+    }
+    return n;
 }
 
 struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h)

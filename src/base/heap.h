@@ -64,6 +64,11 @@ static inline int64_t fibril__heap_min(const struct fibril__heap *h)
  * they must not be used again. */
 void fibril__heap_clear(struct fibril__heap *h, bool tell);
 
+/* Asks the machine for the nodes of entries that are due, up to 32 whose keys are not beyond
+ * `until`, so that their cache and TLB misses are served side by side. Returns how many, at least
+ * one if the smallest is due. */
+unsigned fibril__heap_prefetch(const struct fibril__heap *h, int64_t until);
+
 /* Removes and returns the node with the smallest key; the heap is not empty. */
 struct fibril__heap_node *fibril__heap_pop(struct fibril__heap *h);
 

@@ -34,10 +34,15 @@ static void expire(struct fibril_loop *loop, struct fibril *f)
  * `most` are taken. */
 static void run_timers(struct fibril_loop *loop)
 {
+    unsigned fetched = 0;
     for (uint32_t most = loop->sleepers.len; most > 0; most--) {
         if (fibril__heap_min(&loop->sleepers) > loop->now_ns) {
             break;
         }
+        if (fetched == 0) {
+            fetched = fibril__heap_prefetch(&loop->sleepers, loop->now_ns);
+        }
+        fetched--;
         struct fibril__heap_node *n = fibril__heap_pop(&loop->sleepers);
         expire(loop, CONTAINER_OF(n, struct fibril, timer));
     }

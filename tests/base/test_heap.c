@@ -127,6 +127,30 @@ TEST(everything_comes_out_in_order)
     fibril__heap_fini(&m.heap);
 }
 
+static unsigned due_in(const struct model *m, int64_t until)
+{
+    unsigned due = 0;
+    for (int i = 0; i < NODES; i++) {
+        due += m->in[i] && m->keys[i] <= until;
+    }
+    return due;
+}
+
+TEST(prefetching_finds_all_that_are_due_up_to_32)
+{
+    struct model m;
+    model_init(&m, 5);
+    ASSERT_EQ(fibril__heap_prefetch(&m.heap, INT64_MAX), 0);
+    for (uint32_t i = 0; i < NODES; i++) {
+        insert(&m, i);
+    }
+    for (int64_t until = -11; until < 40; until++) {
+        unsigned due = due_in(&m, until);
+        ASSERT_EQ(fibril__heap_prefetch(&m.heap, until), due < 32 ? due : 32);
+    }
+    fibril__heap_fini(&m.heap);
+}
+
 TEST(removing_what_is_out_is_nothing)
 {
     static struct model m;
