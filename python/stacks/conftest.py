@@ -106,6 +106,7 @@ def server(start):
 postgres = server(servers.postgres)
 mariadb = server(servers.mariadb)
 redis = server(servers.redis)
+rabbitmq = server(servers.rabbitmq)
 
 
 @pytest.fixture(scope="session")

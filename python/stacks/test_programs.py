@@ -90,6 +90,12 @@ def test_redis_blocks_in_blpop(way, redis):
     assert (r["right"], r["counter"]) == (n, n)
 
 
+def test_pika_asks_and_answers(way, rabbitmq):
+    pytest.importorskip("pika")
+    n = way.number(20, 500)
+    assert way.program("pika_rpc", n, {"STACK_AMQP": rabbitmq})["right"] == n
+
+
 def test_grpc_with_threads_of_its_own(way):
     pytest.importorskip("grpc")
     n = way.number(50, 500)
