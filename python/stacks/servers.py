@@ -132,20 +132,21 @@ def redis(folder):
 
 @contextlib.contextmanager
 def rabbitmq(folder):
-    """Yields the address. The node has no name that others could ask for: the port of its distribution is given, so
-    that the port mapper, which would outlive it, is not started."""
-    server, who = tool("rabbitmq-server", "/usr/lib/rabbitmq/bin"), account("rabbitmq")
-    path, port, distribution = own_folder(folder, "rabbit", who), free_port(), free_port()
+    """Yields the address. Erlang's port mapper is ours too, or the node would start one that outlives it."""
+    server, mapper, who = tool("rabbitmq-server", "/usr/lib/rabbitmq/bin"), tool("epmd"), account("rabbitmq")
+    path, port, mapper_port = own_folder(folder, "rabbit", who), free_port(), free_port()
     config = os.path.join(path, "rabbitmq.conf")
     with open(config, "w", encoding="utf-8") as out:
         out.write("listeners.tcp.1 = 127.0.0.1:%d\ntcp_listen_options.backlog = 4096\n" % port)
-    env = dict(os.environ, HOME=path, RABBITMQ_NODENAME="stacks@localhost", RABBITMQ_CONFIG_FILE=config,
-               RABBITMQ_MNESIA_BASE=path, RABBITMQ_LOGS="-", RABBITMQ_DIST_PORT=str(distribution),
-               RABBITMQ_ENABLED_PLUGINS_FILE=os.path.join(path, "plugins"),
-               RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-start_epmd false -erl_epmd_port %d"
-               " -kernel inet_dist_use_interface {127,0,0,1}" % distribution)
-    with running([server], answers(socket.AF_INET, ("127.0.0.1", port)), os.path.join(folder, "rabbitmq.log"),
-                 env=env, cwd=path, **who):
+    env = dict(os.environ, HOME=path, ERL_EPMD_PORT=str(mapper_port), ERL_EPMD_ADDRESS="127.0.0.1",
+               RABBITMQ_NODENAME="stacks@localhost", RABBITMQ_DIST_PORT=str(free_port()), RABBITMQ_CONFIG_FILE=config,
+               RABBITMQ_MNESIA_BASE=path, RABBITMQ_ENABLED_PLUGINS_FILE=os.path.join(path, "plugins"),
+               RABBITMQ_LOGS="-",
+               RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}")
+    with running([mapper], answers(socket.AF_INET, ("127.0.0.1", mapper_port)), os.path.join(folder, "epmd.log"),
+                 env=env, cwd=path, **who), \
+            running([server], answers(socket.AF_INET, ("127.0.0.1", port)), os.path.join(folder, "rabbitmq.log"),
+                    env=env, cwd=path, **who):
         yield "amqp://guest:guest@127.0.0.1:%d/%%2F?heartbeat=0&connection_attempts=5" % port
 
 
