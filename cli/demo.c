@@ -100,8 +100,7 @@ static void fit_descriptors(struct demo *demo)
     }
 }
 
-/* ---- the load
- * ------------------------------------------------------------------------------------ */
+/* ---- the load ------------------------------------------------------------ */
 
 static int run_load(struct demo *demo, struct drive *drive)
 {
@@ -164,8 +163,7 @@ static int first_load(struct demo *demo)
     return drive.failed ? EXIT_LOST : EXIT_FINE;
 }
 
-/* ---- the server
- * ---------------------------------------------------------------------------------- */
+/* ---- the server ---------------------------------------------------------- */
 
 static int serve(void *arg)
 {

@@ -22,8 +22,7 @@ static int respond(struct fibril_http_req *req, int status, const char *text)
     return fibril_http_respond(req, status, plain, text, strlen(text));
 }
 
-/* ---- /hello, /slow and the page
- * ------------------------------------------------------------------ */
+/* ---- /hello, /slow and the page ------------------------------------------ */
 
 static int hello(struct fibril_http_req *req, void *arg)
 {
@@ -87,8 +86,7 @@ static int page(struct fibril_http_req *req, void *arg)
     return fibril_http_respond(req, 200, file->type, file->bytes, file->len);
 }
 
-/* ---- /events
- * ------------------------------------------------------------------------------------- */
+/* ---- /events ------------------------------------------------------------- */
 
 /* The figures of now, and of the last second that is complete. */
 static void write_pulse(const struct pulse *pulse, char *text, size_t size)
@@ -154,8 +152,7 @@ static int events(struct fibril_http_req *req, void *arg)
     return rc;
 }
 
-/* ---- /metrics.json
- * ------------------------------------------------------------------------------- */
+/* ---- /metrics.json ------------------------------------------------------- */
 
 struct number {
     const char *name;
@@ -303,8 +300,7 @@ static int metrics(struct fibril_http_req *req, void *arg)
     return rc < 0 ? rc : fibril_http_write(req, "\n}\n", 3);
 }
 
-/* ---- /load
- * --------------------------------------------------------------------------------------- */
+/* ---- /load --------------------------------------------------------------- */
 
 /* Another site's page may not set off a load here: a browser says where a POST comes from. */
 static bool from_here(const struct fibril_http_req *req)
@@ -337,8 +333,7 @@ static int load(struct fibril_http_req *req, void *arg)
     return rc < 0 ? rc : fibril_http_respond(req, 200, "application/json", text, strlen(text));
 }
 
-/* ---- the server
- * ---------------------------------------------------------------------------------- */
+/* ---- the server ---------------------------------------------------------- */
 
 /* Only what is answered at once or sleeps to order says something about latency. */
 static void on_access(void *arg, const struct fibril_http_access *access)

@@ -151,8 +151,7 @@ FIBRIL_API ssize_t fibril_reader_read_all(struct fibril_reader *r, void *buf, si
 FIBRIL_API int fibril_resolve(const char *host, const char *service, const struct addrinfo *hints,
                               struct addrinfo **ret_list, int *ret_gai, int64_t deadline_ns);
 
-/* ---- Child processes --------------------------------------------------------------------------
- */
+/* ---- Child processes ----------------------------------------------------- */
 
 struct fibril_process;
 
@@ -177,8 +176,7 @@ FIBRIL_API int fibril_process_kill(struct fibril_process *p, int signo); /* by p
 /* Closes the pipes and frees p. A child that still runs is left alone and reaped when it ends. */
 FIBRIL_API void fibril_process_free(struct fibril_process *p);
 
-/* ---- Signals ----------------------------------------------------------------------------------
- */
+/* ---- Signals ------------------------------------------------------------- */
 
 struct fibril_signals;
 /* From now on the signals of `set` are not delivered but queued here (blocked in the calling OS

@@ -49,8 +49,7 @@ static inline struct epoll_poller *self_of(struct fibril__poller *p)
     return CONTAINER_OF(p, struct epoll_poller, kernel.base);
 }
 
-/* ---- trying -------------------------------------------------------------------------------------
- */
+/* ---- trying -------------------------------------------------------------- */
 
 /* The hint that is cleared when op would block. */
 static unsigned blocked_side(const struct fibril__op *op)
@@ -81,8 +80,7 @@ static int64_t epoll_attempt(struct fibril__poller *base, struct fibril__op *op)
     return attempt(r ? r : &nobody, op);
 }
 
-/* ---- waiting for edges --------------------------------------------------------------------------
- */
+/* ---- waiting for edges --------------------------------------------------- */
 
 /* From now on edges are reported; one comes at once if the descriptor is ready already. */
 static int add_to_epoll(struct epoll_poller *p, struct fibril__fd_record *r, int fd)
@@ -216,8 +214,7 @@ static void on_edge(struct epoll_poller *p, const struct epoll_event *e)
     }
 }
 
-/* ---- starting and ending ------------------------------------------------------------------------
- */
+/* ---- starting and ending ------------------------------------------------- */
 
 /* Whether all that op waits for was used up by a receive: there is no need to ask, an edge is owed,
  * or will be when the descriptor is registered. */
@@ -321,8 +318,7 @@ static int epoll_cancel(struct fibril__poller *base, struct fibril__op *op)
     return fibril__op_over(op, -ECANCELED);
 }
 
-/* ---- the wait -----------------------------------------------------------------------------------
- */
+/* ---- the wait ------------------------------------------------------------ */
 
 static int wait_ms(struct epoll_poller *p, int64_t left_ns)
 {
@@ -381,8 +377,7 @@ static int epoll_poller_wait(struct fibril__poller *base, int64_t deadline_ns)
     }
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------- */
 
 static int open_descriptors(struct epoll_poller *p)
 {

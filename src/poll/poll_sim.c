@@ -293,8 +293,7 @@ static int64_t sim_now(struct fibril__poller *p)
     return sim_of(p)->now_ns;
 }
 
-/* ---- for tests and the scheduler ---------------------------------------------------------------
- */
+/* ---- for tests and the scheduler ----------------------------------------- */
 
 bool fibril__sim_stuck(const struct fibril__poller *p)
 {

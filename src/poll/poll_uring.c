@@ -131,8 +131,7 @@ static int uring_start(struct fibril__poller *base, struct fibril__op *op)
     return fibril__uring_orders(op) ? start_ordered(p, r, op) : start_free(p, r, op);
 }
 
-/* ---- the wait -----------------------------------------------------------------------------------
- */
+/* ---- the wait ------------------------------------------------------------ */
 
 static void arm_wake(struct fibril__uring_poller *p)
 {
@@ -191,8 +190,7 @@ static int uring_wait(struct fibril__poller *base, int64_t deadline_ns)
     }
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------- */
 
 static int uring_open(const struct fibril__poll_opts *opts, struct fibril__poller **ret_poller)
 {

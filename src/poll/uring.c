@@ -38,8 +38,7 @@ static const uint8_t needed_ops[] = {
     IORING_OP_CONNECT,  IORING_OP_FSYNC,   IORING_OP_ASYNC_CANCEL, IORING_OP_OPENAT2,
 };
 
-/* ---- the queues ---------------------------------------------------------------------------------
- */
+/* ---- the queues ---------------------------------------------------------- */
 
 /* The ring's timeouts alone are free of the slack that the kernel gives to all of a thread's
  * sleeps, epoll's too: without it those that end within some microseconds of each other wake us one
@@ -92,8 +91,7 @@ struct io_uring_sqe *fibril__uring_find(struct fibril__uring *r, uint64_t user_d
     return NULL;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------- */
 
 static int map_rings(struct fibril__uring *r, const struct io_uring_params *p)
 {
@@ -169,8 +167,7 @@ static int set_up(struct fibril__uring *r, uint32_t sq_entries, uint32_t cq_entr
     return 0;
 }
 
-/* ---- does it work? ------------------------------------------------------------------------------
- */
+/* ---- does it work? ------------------------------------------------------- */
 
 static int probe_ops(struct fibril__uring *r)
 {

@@ -117,8 +117,7 @@ struct fibril *fibril__chan_pop_slow(struct fibril__list *list, struct fibril__l
     return NULL;
 }
 
-/* ---- sending and receiving on shared channels ---------------------------------------------------
- */
+/* ---- sending and receiving on shared channels ---------------------------- */
 
 /* Memory for an element that waits; *ret_slot is NULL for elements of no bytes. */
 static int slot_new(const struct fibril_chan *ch, void **ret_slot)
@@ -206,8 +205,7 @@ static NOINLINE int shared_recv(struct fibril_chan *ch, struct fibril *self, voi
     return rc;
 }
 
-/* ---- sending and receiving ---------------------------------------------------------------------
- */
+/* ---- sending and receiving ----------------------------------------------- */
 
 int fibril_chan_send(struct fibril_chan *ch, const void *elem, int64_t deadline_ns)
 {
@@ -261,8 +259,7 @@ int fibril_chan_try_recv(struct fibril_chan *ch, void *ret_elem)
     return self ? recv_locked(ch, self, ret_elem, NULL, false) : -EPERM;
 }
 
-/* ---- closing -----------------------------------------------------------------------------------
- */
+/* ---- closing ------------------------------------------------------------- */
 
 static void collect(struct fibril__chain *chain, struct fibril__list *list)
 {

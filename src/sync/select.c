@@ -35,8 +35,7 @@ struct shape {
     size_t clauses, fds, shared, slot_bytes;
 };
 
-/* ---- step 1: trying ----------------------------------------------------------------------------
- */
+/* ---- step 1: trying ------------------------------------------------------ */
 
 /* Where to start looking. Multiples of the golden ratio's fraction visit every case equally often,
  * and so does each regular part of them: fibrils that select by turns on one loop cannot fall into
@@ -87,8 +86,7 @@ static int try_all(struct fibril_case *cases, size_t n, size_t start)
     return -EAGAIN;
 }
 
-/* ---- step 2: the record and its operations
- * --------------------------------------------------------- */
+/* ---- step 2: the record and its operations ------------------------------- */
 
 static size_t aligned(size_t bytes)
 {
@@ -143,8 +141,7 @@ static struct fibril__select_record *record_init(void *memory, const struct shap
     return r;
 }
 
-/* ---- step 3: the clauses ------------------------------------------------------------------------
- */
+/* ---- step 3: the clauses ------------------------------------------------- */
 
 static void add_clause(struct fibril__select_record *r, struct fibril_case *c, size_t index)
 {
@@ -262,8 +259,7 @@ static int offer(struct fibril__select_record *r, struct fibril_case *cases, siz
     return (int)i;
 }
 
-/* ---- steps 4 and 5: parking and leaving
- * ------------------------------------------------------------ */
+/* ---- steps 4 and 5: parking and leaving ---------------------------------- */
 
 static bool select_abort(struct fibril *f, int error)
 {

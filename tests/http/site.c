@@ -21,8 +21,7 @@ static int64_t patience(void)
     return fibril_after(PATIENCE_S * 1000000000LL);
 }
 
-/* ---- handlers ----------------------------------------------------------------------------------
- */
+/* ---- handlers ------------------------------------------------------------ */
 
 static int hello(struct fibril_http_req *req, void *arg)
 {
@@ -179,8 +178,7 @@ static int add_routes(struct site *site)
     return 0;
 }
 
-/* ---- the server --------------------------------------------------------------------------------
- */
+/* ---- the server ---------------------------------------------------------- */
 
 static void note_error(void *arg, const char *text)
 {
@@ -290,8 +288,7 @@ void site_run(void (*body)(struct site *site), enum fibril_stack stack, unsigned
     free(site);
 }
 
-/* ---- the client --------------------------------------------------------------------------------
- */
+/* ---- the client ---------------------------------------------------------- */
 
 void client_open(struct client *c, const struct site *site)
 {

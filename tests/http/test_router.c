@@ -123,8 +123,7 @@ TEST(thousands_of_fixed_patterns_are_told_apart)
     fibril__http_router_fini(&r);
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------
- */
+/* ---- addresses ----------------------------------------------------------- */
 
 TEST(the_table_of_addresses_counts_as_a_plain_array_does)
 {

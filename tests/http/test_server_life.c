@@ -15,8 +15,7 @@
 #define HOST "Host: test\r\n"
 enum { MS = 1000000 };
 
-/* ---- peers that go -----------------------------------------------------------------------------
- */
+/* ---- peers that go ------------------------------------------------------- */
 
 SITE_TEST(a_peer_may_go_at_any_time)
 {
@@ -82,8 +81,7 @@ SITE_TEST(a_handler_sees_its_peer_go)
     ASSERT_EQ(site->handler_result, 0);
 }
 
-/* ---- the drain ---------------------------------------------------------------------------------
- */
+/* ---- the drain ----------------------------------------------------------- */
 
 struct user {
     struct site *site;
@@ -214,8 +212,7 @@ SITE_TEST(a_stop_before_the_run_ends_it)
     ASSERT_OK(site->result);
 }
 
-/* ---- ways in -----------------------------------------------------------------------------------
- */
+/* ---- ways in ------------------------------------------------------------- */
 
 SITE_TEST(a_unix_socket_serves_and_disappears)
 {
@@ -279,8 +276,7 @@ SITE_TEST(setting_up_is_checked)
     ASSERT_ERR(fibril_http_route(site->srv, "GET", "/x", watches, NULL), -EBUSY);
 }
 
-/* ---- event streams -----------------------------------------------------------------------------
- */
+/* ---- event streams ------------------------------------------------------- */
 
 static int events(struct fibril_http_req *req, void *arg)
 {
@@ -319,8 +315,7 @@ SITE_TEST(events_leave_at_once_until_the_peer_goes)
     ASSERT_EQ(site->handler_result, -EPIPE);
 }
 
-/* ---- many --------------------------------------------------------------------------------------
- */
+/* ---- many ---------------------------------------------------------------- */
 
 static int hundred(void *arg)
 {
@@ -387,8 +382,7 @@ SITE_TEST(sleeping_handlers_and_idle_connections_hold_no_buffers)
     }
 }
 
-/* ---- logs --------------------------------------------------------------------------------------
- */
+/* ---- logs ---------------------------------------------------------------- */
 
 static void note_access(void *arg, const struct fibril_http_access *a)
 {
@@ -487,8 +481,7 @@ SITE_TEST(figures_add_up)
     ASSERT_EQ(answered, 3);
 }
 
-/* ---- somebody else's client --------------------------------------------------------------------
- */
+/* ---- somebody else's client ---------------------------------------------- */
 
 /* What curl prints for those arguments, the URL last. */
 static void curl(const struct site *site, const char *const *options, const char *target,
@@ -537,8 +530,7 @@ SITE_TEST(curl_understands_us)
     ASSERT(strncmp(text, "HTTP/1.1 200 OK\r\n", 17) == 0);
 }
 
-/* ---- names in dumps ----------------------------------------------------------------------------
- */
+/* ---- names in dumps ------------------------------------------------------ */
 
 static void read_dump(char *text, size_t size)
 {

@@ -19,8 +19,7 @@
 #define HOST "Host: test\r\n"
 enum { MS = 1000000 };
 
-/* ---- sizes -------------------------------------------------------------------------------------
- */
+/* ---- sizes --------------------------------------------------------------- */
 
 TEST(defaults_are_those_of_the_header)
 {
@@ -177,8 +176,7 @@ SITE_TEST(large_trailers_are_refused)
     ASSERT_EQ(site->handler_result, -EPROTO);
 }
 
-/* ---- times -------------------------------------------------------------------------------------
- */
+/* ---- times --------------------------------------------------------------- */
 
 SITE_TEST(a_late_head_gets_408)
 {
@@ -321,8 +319,7 @@ SITE_TEST(a_reader_that_takes_nothing_is_given_up)
     client_close(&c);
 }
 
-/* ---- counts ------------------------------------------------------------------------------------
- */
+/* ---- counts -------------------------------------------------------------- */
 
 SITE_TEST(a_connection_ends_after_its_requests)
 {
@@ -431,8 +428,7 @@ SITE_TEST(connections_of_one_address_are_capped)
     client_close(&c[1]);
 }
 
-/* ---- descriptors -------------------------------------------------------------------------------
- */
+/* ---- descriptors --------------------------------------------------------- */
 
 static void limit_descriptors(rlim_t n)
 {
@@ -486,8 +482,7 @@ SITE_TEST(accepting_pauses_without_descriptors_and_recovers)
     site_stop(site, 0);
 }
 
-/* ---- all descriptors of the process, used up by others -----------------------------------------
- */
+/* ---- all descriptors of the process, used up by others ------------------- */
 
 /* A socket from one of several addresses of this host: with many connections from one, the kernel
  * takes long to find a free port. */

@@ -341,8 +341,7 @@ SITE_TEST(large_responses_come_whole)
     client_close(&c);
 }
 
-/* ---- pipelining --------------------------------------------------------------------------------
- */
+/* ---- pipelining ---------------------------------------------------------- */
 
 SITE_TEST(pipelined_responses_keep_order_and_leave_together)
 {
@@ -411,8 +410,7 @@ SITE_TEST(a_burst_larger_than_the_buffers_is_answered_whole)
     client_close(&c);
 }
 
-/* ---- what handlers do wrong --------------------------------------------------------------------
- */
+/* ---- what handlers do wrong ---------------------------------------------- */
 
 SITE_TEST(failed_handlers_become_statuses)
 {

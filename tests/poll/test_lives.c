@@ -258,8 +258,7 @@ BOTH(opening_without_memory_fails_and_leaks_nothing)
     ASSERT_EQ(fibril__alloc_live(), live);
 }
 
-/* ---- many wakers --------------------------------------------------------------------------------
- */
+/* ---- many wakers --------------------------------------------------------- */
 
 enum { WAKERS = 4 };
 

@@ -15,8 +15,7 @@
 
 #include "rig.h"
 
-/* ---- transfers ----------------------------------------------------------------------------------
- */
+/* ---- transfers ----------------------------------------------------------- */
 
 BOTH(recv_gets_what_is_there_already)
 {
@@ -350,8 +349,7 @@ BOTH(datagrams_keep_their_bounds_and_addresses)
     rig_close(p, b);
 }
 
-/* ---- connections --------------------------------------------------------------------------------
- */
+/* ---- connections --------------------------------------------------------- */
 
 BOTH(accept_waits_and_gives_a_descriptor_that_is_ready_for_use)
 {
@@ -444,8 +442,7 @@ BOTH(a_descriptor_can_be_used_before_it_is_connected)
     rig_close(p, listener);
 }
 
-/* ---- readiness ----------------------------------------------------------------------------------
- */
+/* ---- readiness ----------------------------------------------------------- */
 
 BOTH(poll_reports_what_is_ready_at_once)
 {
@@ -585,8 +582,7 @@ BOTH(numbers_that_are_no_descriptors_are_refused)
     ASSERT_EQ(rig_finish(p, &w), 0);
 }
 
-/* ---- order, cancellation, FORGET ----------------------------------------------------------------
- */
+/* ---- order, cancellation, FORGET ----------------------------------------- */
 
 BOTH(readers_are_served_first_in_first_out)
 {
@@ -811,8 +807,7 @@ BOTH(a_forgotten_descriptor_can_be_used_again_unclosed)
     close(fds[1]);
 }
 
-/* ---- wake-ups and deadlines ---------------------------------------------------------------------
- */
+/* ---- wake-ups and deadlines ---------------------------------------------- */
 
 BOTH(a_past_deadline_does_not_wait)
 {
@@ -875,8 +870,7 @@ BOTH(a_signal_handler_wakes_a_wait_for_ever)
     }
 }
 
-/* ---- done may do things -------------------------------------------------------------------------
- */
+/* ---- done may do things -------------------------------------------------- */
 
 struct relay {
     struct waiter w;
@@ -921,8 +915,7 @@ BOTH(done_may_start_and_cancel)
     rig_close(p, fds[1]);
 }
 
-/* ---- many ---------------------------------------------------------------------------------------
- */
+/* ---- many ---------------------------------------------------------------- */
 
 BOTH(ten_thousand_pairs_are_all_heard)
 {

@@ -582,8 +582,7 @@ TEST(peeking_leaves_the_bytes)
     bench_close(p);
 }
 
-/* ---- cancelling and deferring ------------------------------------------------------------------
- */
+/* ---- cancelling and deferring -------------------------------------------- */
 
 TEST(a_cancelled_wait_is_over_at_once)
 {
@@ -744,8 +743,7 @@ TEST(a_unix_datagram_waits_for_room)
     bench_close(p);
 }
 
-/* ---- faults and seeds --------------------------------------------------------------------------
- */
+/* ---- faults and seeds ---------------------------------------------------- */
 
 TEST(refusals_and_resets_happen)
 {

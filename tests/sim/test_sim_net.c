@@ -20,8 +20,7 @@
 
 static const int64_t SECOND = 1000000000, HOUR = INT64_C(3600000000000);
 
-/* ---- an echo through faults -------------------------------------------------------------------
- */
+/* ---- an echo through faults ---------------------------------------------- */
 
 enum { CLIENTS = 6, BYTES = 20000 };
 
@@ -212,8 +211,7 @@ TEST_WITHIN(every_byte_arrives_or_the_connection_shows_an_error, 300)
     ASSERT_GT(refused, (int)n / 4);
 }
 
-/* ---- deadlines ---------------------------------------------------------------------------------
- */
+/* ---- deadlines ----------------------------------------------------------- */
 
 enum { NUMBERS = 500 };
 
@@ -261,8 +259,7 @@ TEST(a_wait_that_gives_up_loses_nothing)
     }
 }
 
-/* ---- closing -----------------------------------------------------------------------------------
- */
+/* ---- closing ------------------------------------------------------------- */
 
 static int reads_until_closed(void *arg)
 {
@@ -300,8 +297,7 @@ TEST(closing_ends_the_waits_before_the_number_is_used_again)
     ASSERT_OK(fibril_run(&opts, close_under_reader, NULL));
 }
 
-/* ---- time --------------------------------------------------------------------------------------
- */
+/* ---- time ---------------------------------------------------------------- */
 
 static int answer_slowly(void *arg)
 {
@@ -394,8 +390,7 @@ TEST(no_virtual_time_passes_while_an_offloaded_call_runs)
     ASSERT_OK(fibril_run(&opts, offload_beside_a_sleeper, NULL));
 }
 
-/* ---- deadlock ----------------------------------------------------------------------------------
- */
+/* ---- deadlock ------------------------------------------------------------ */
 
 static int reads_what_nobody_writes(void *arg)
 {
@@ -412,8 +407,7 @@ TEST(a_read_that_nothing_can_end_is_a_deadlock)
     EXPECT_ABORT(fibril_run(&opts, reads_what_nobody_writes, NULL), "deadlock");
 }
 
-/* ---- datagrams ---------------------------------------------------------------------------------
- */
+/* ---- datagrams ----------------------------------------------------------- */
 
 enum { DATAGRAMS = 300 };
 

@@ -41,8 +41,7 @@ static int recv_for_a_moment(void *arg)
     return rc;
 }
 
-/* ---- order -------------------------------------------------------------------------------------
- */
+/* ---- order --------------------------------------------------------------- */
 
 BOTH(chan_unbuffered_serves_senders_first_come_first_served)
 {
@@ -155,8 +154,7 @@ BOTH(chan_buffered_keeps_the_order_of_a_stream)
     receive_many_in_order(7);
 }
 
-/* ---- elements
- * ------------------------------------------------------------------------------------ */
+/* ---- elements ------------------------------------------------------------ */
 
 static int send_nothing(void *arg)
 {
@@ -237,8 +235,7 @@ BOTH(chan_copies_just_the_bytes_of_an_element)
     fibril_chan_free(ch);
 }
 
-/* ---- trying, giving up
- * ---------------------------------------------------------------------------- */
+/* ---- trying, giving up --------------------------------------------------- */
 
 BOTH(chan_try_meets_those_who_wait)
 {
@@ -314,8 +311,7 @@ BOTH(chan_cancel_after_the_element_was_taken_reports_it_sent)
     fibril_chan_free(ch);
 }
 
-/* ---- closing ------------------------------------------------------------------------------------
- */
+/* ---- closing ------------------------------------------------------------- */
 
 BOTH(chan_close_wakes_waiting_receivers)
 {
@@ -363,8 +359,7 @@ BOTH(chan_is_closed_once)
     fibril_chan_free(ch);
 }
 
-/* ---- making
- * --------------------------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------- */
 
 TEST(chan_calls_outside_loops_fail)
 {

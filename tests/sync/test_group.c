@@ -110,8 +110,7 @@ TEST(group_new_reports_missing_memory)
     ASSERT_ERR(fibril_group_new(FIBRIL_RECURSIVE, &g), -EINVAL);
 }
 
-/* ---- barriers
- * ------------------------------------------------------------------------------------ */
+/* ---- barriers ------------------------------------------------------------ */
 
 static int wait_barrier(void *arg)
 {

@@ -77,8 +77,7 @@ static int send_on(void *arg)
     return fibril_chan_send(ch[n], &n, FIBRIL_FOREVER);
 }
 
-/* ---- one case
- * ------------------------------------------------------------------------------------ */
+/* ---- one case ------------------------------------------------------------ */
 
 BOTH(select_takes_what_is_ready)
 {
@@ -207,8 +206,7 @@ BOTH(select_skips_cases_without_a_channel)
     finish();
 }
 
-/* ---- giving up
- * -------------------------------------------------------------------------------------- */
+/* ---- giving up ----------------------------------------------------------- */
 
 BOTH(select_times_out)
 {
@@ -288,8 +286,7 @@ BOTH(select_reports_missing_memory_or_needs_none)
     finish();
 }
 
-/* ---- closed channels
- * --------------------------------------------------------------------------------- */
+/* ---- closed channels ----------------------------------------------------- */
 
 static int select_expecting_closed(void *arg)
 {
@@ -326,8 +323,7 @@ BOTH(select_is_woken_by_a_close)
     finish();
 }
 
-/* ---- fairness
- * ------------------------------------------------------------------------------------------ */
+/* ---- fairness ------------------------------------------------------------ */
 
 enum { ROUNDS = 200 };
 
@@ -418,8 +414,7 @@ BOTH(select_does_not_starve_a_descriptor_beside_a_ready_channel)
     finish();
 }
 
-/* ---- descriptors
- * ---------------------------------------------------------------------------------------- */
+/* ---- descriptors --------------------------------------------------------- */
 
 static int ends[2];
 

@@ -34,8 +34,7 @@ static void start_together(int arrivals)
     }
 }
 
-/* ---- channels -----------------------------------------------------------------------------------
- */
+/* ---- channels ------------------------------------------------------------ */
 
 static int send_many(void *arg)
 {
@@ -159,8 +158,7 @@ BOTH(shared_chan_reports_missing_memory_when_it_must_wait)
     fibril_chan_free(there);
 }
 
-/* ---- select
- * ----------------------------------------------------------------------------------------- */
+/* ---- select -------------------------------------------------------------- */
 
 static struct fibril_chan *lanes[3];
 
@@ -274,8 +272,7 @@ BOTH(shared_select_keeps_the_order_of_each_channel)
     lanes_free();
 }
 
-/* ---- locks
- * -------------------------------------------------------------------------------------------- */
+/* ---- locks --------------------------------------------------------------- */
 
 static struct fibril_mutex *m;
 static struct fibril_rwlock *l;
@@ -474,8 +471,7 @@ BOTH(shared_once_runs_once_in_all_loops)
     finish();
 }
 
-/* ---- giving up in one loop, granting in another
- * -------------------------------------------------------- */
+/* ---- giving up in one loop, granting in another -------------------------- */
 
 static int take_or_time_out(void *arg)
 {
