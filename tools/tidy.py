@@ -265,8 +265,15 @@ def line_comments(file):
             yield number, "a // comment: these are for debugging"
 
 
+def headings(file):
+    """a heading is one line"""
+    for number, line in enumerate(file.lines, 1):
+        if file.is_c and re.match(r" \* -{4,}", line):
+            yield number, "a heading that was broken in two: fewer dashes"
+
+
 RULES = (floors, outsiders, own_header, columns, function_lines, errno, thread_locals, allocation,
-         unsafe_calls, unfinished, licence, machine_paths, white_space, line_comments)
+         unsafe_calls, unfinished, licence, machine_paths, white_space, line_comments, headings)
 
 # ---- the walk ------------------------------------------------------------------------------------
 

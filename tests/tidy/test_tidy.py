@@ -54,6 +54,7 @@ BAD = (
     ("white_space", "a tab", "src/io/a.c", "\tint a;\n", 2),
     ("white_space", "no newline", "src/io/a.c", "int a;", 2),
     ("line_comments", "a // comment", "src/io/a.c", "int a; // one\n", 2),
+    ("headings", "a heading in two lines", "src/io/a.c", "/* ---- Reading\n * -------- */\n", 3),
 )
 
 # what is right, path, text
