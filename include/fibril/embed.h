@@ -133,6 +133,11 @@ FIBRIL_API void fibril_turn_let_first(struct fibril *f);
  * stack is elsewhere meanwhile. */
 FIBRIL_API void *fibril_turn_at(struct fibril *f, void *p);
 
+/* The stack that f, of fibril_turn_new, runs on and shares with others: its low end, ret_bytes its
+ * size. And whether p lies on one of those of the calling loop. */
+FIBRIL_API void *fibril_turn_stack(const struct fibril *f, size_t *ret_bytes);
+FIBRIL_API bool fibril_turn_shares(const void *p);
+
 /* Whether the loop should look outside soon: the caller had better yield. */
 FIBRIL_API bool fibril_turn_due(void);
 
@@ -215,6 +220,12 @@ struct fibril_waker_info {
 /* The same, described by info, which must stay in place meanwhile. MAY PARK. */
 FIBRIL_API int fibril_waker_wait_as(struct fibril_waker *w, const struct fibril_waker_info *info,
                                     int64_t deadline_ns);
+/* What f, a parked fibril of the calling loop, waits for: the object of the info. NULL: another
+ * kind of wait. Never parks. */
+FIBRIL_API const void *fibril_embed_waits_for(const struct fibril *f);
+/* Whether f, a fibril of the calling loop, is parked until a file on a disk has been read, written,
+ * synced or opened. Never parks. */
+FIBRIL_API bool fibril_embed_waits_for_file(const struct fibril *f);
 /* Any OS thread, also one without a loop. Lock-free, never parks. */
 FIBRIL_API void fibril_waker_wake(struct fibril_waker *w);
 

@@ -76,8 +76,7 @@ static int raise_cancelled(void *arg)
     if (!p || p != arg || !fibril_cancelled()) {
         return 0; /* the main fibril was first: ours goes on waiting */
     }
-    struct fibril__thread *t = fibril__thread_self();
-    t->told = false;
+    fibril__thread_face()->told = false;
     fibril__py_raise(-ECANCELED);
     return -1;
 }
@@ -96,7 +95,7 @@ static bool on_cancelled(const void *caller)
 /* Asked for the first time with the GIL held. */
 static bool as_main(struct fibril__thread *t)
 {
-    struct pyfibril *p = fibril__py_of(t->fibril);
+    struct pyfibril *p = fibril__py_of(fibril_current());
     if (!p || fibril__pystate_current() != p->tstate) {
         return false;
     }

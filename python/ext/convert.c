@@ -31,6 +31,9 @@ PyObject *fibril__py_raise(int rc)
     switch (-rc) {
     case ENOMEM: return PyErr_NoMemory();
     case ECANCELED:
+        if (fibril__slp_is_thrown(fibril_current())) {
+            return fibril__slp_raise_thrown(fibril_current());
+        }
         fibril__py_cancel_over(fibril__py_self());
         PyErr_SetNone(fibril__py.cancelled);
         return NULL;

@@ -173,6 +173,13 @@ size_t fibril__py_spawned(void);
 /* Waits until there is none. With the GIL. 0, or -1 with an exception. */
 int fibril__py_join_spawned(void);
 
+/* ---- tasklets (stackless_throw.c) ---- */
+
+/* Whether f is a tasklet's that waits, or has, outside and has been thrown something, by which that
+ * wait ended; and raises it in f, which runs: returns NULL. */
+bool fibril__slp_is_thrown(const struct fibril *f);
+PyObject *fibril__slp_raise_thrown(struct fibril *f);
+
 /* ---- cancellation (cancel.c) ---- */
 
 /* Cancels p, which is not the caller's or is: its present wait, or its next one, ends. Returns 0 or

@@ -74,6 +74,10 @@ void fibril__pystate_pool_chunks(void);
 /* Whether the code at `address` is CPython's own: in the object that holds its core. */
 bool fibril__pystate_is_code(const void *address);
 
+/* Whether the object at `address` is a part of CPython's own state: the GIL, for one, and what goes
+ * with it. */
+bool fibril__pystate_is_runtime(const void *address);
+
 /* Between the end by EINTR of a wait for a lock and the exception of a pending call CPython asks so
  * many times, to no purpose of ours, whether the calling thread is the main one. */
 #define FIBRIL__PYSTATE_ASKED_BEFORE (PY_VERSION_HEX < 0x030c0000 ? 1 : 0)
@@ -126,6 +130,10 @@ extern const bool fibril__pyslice_possible;
  * has been loaded, or a fresh state made. */
 void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts);
 
+/* Calls under way in the running context: of Python, and of C where this version counts them. */
+int fibril__pyslice_depth(const PyThreadState *ts);
+int fibril__pyslice_c_depth(const PyThreadState *ts);
+
 /* Moves it back, once the C stack of the context is in place. */
 void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts);
 
@@ -166,6 +174,9 @@ PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts);
  * CPython's own getter of f_back, which is returned: NULL where there is no need. */
 getter fibril__pyframe_on_back(getter fn);
 
+/* Whether the frame is one of the running context of ts. */
+bool fibril__pyframe_runs(PyObject *frame, const PyThreadState *ts);
+
 /* What a frame object is linked to: an address to be looked at, not followed. */
 const void *fibril__pyframe_below(PyObject *frame);
 
@@ -173,6 +184,11 @@ const void *fibril__pyframe_below(PyObject *frame);
  * one or None; NULL with an exception. */
 bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
                           PyObject *frame, PyThreadState *ts, PyObject **ret_back);
+
+/* Calls fn with the code of each frame of s, a context that does not run, the innermost first,
+ * until it returns something else than 0; returns that. */
+int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                          int (*fn)(PyObject *code, void *arg), void *arg);
 
 /* How deep the deallocation of objects nests in ts, before 3.13; -1 later. */
 int fibril__pystate_trash(const PyThreadState *ts);

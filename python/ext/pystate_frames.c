@@ -157,6 +157,20 @@ const void *fibril__pyframe_below(PyObject *frame)
     return f ? f->previous : NULL;
 }
 
+bool fibril__pyframe_runs(PyObject *frame, const PyThreadState *ts)
+{
+#if FIBRIL__HAS_CFRAME
+    const void *top = ts->cframe->current_frame;
+#else
+    const void *top = ts->current_frame;
+#endif
+    const struct fibril__pyframe *f = top;
+    while (f && f != ((struct frame_object *)(void *)frame)->frame) {
+        f = f->previous;
+    }
+    return f;
+}
+
 bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
                           PyObject *frame, PyThreadState *ts, PyObject **ret_back)
 {
@@ -186,6 +200,17 @@ getter fibril__pyframe_on_back(getter fn)
     (void)fn;
 #endif
     return old;
+}
+
+int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                          int (*fn)(PyObject *code, void *arg), void *arg)
+{
+    int rc = 0;
+    EACH_FRAME(f, s, at, at_arg)
+    {
+        rc = rc ? rc : fn((PyObject *)code_of(f), arg);
+    }
+    return rc;
 }
 
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,

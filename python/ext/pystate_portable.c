@@ -71,6 +71,31 @@ void fibril__pyslice_clear(struct fibril__pyslice *s)
     (void)s;
 }
 
+int fibril__pyslice_depth(const PyThreadState *ts)
+{
+    (void)ts;
+    return 0;
+}
+
+int fibril__pyslice_c_depth(const PyThreadState *ts)
+{
+    (void)ts;
+    return 0;
+}
+
+bool fibril__pyframe_runs(PyObject *frame, const PyThreadState *ts)
+{
+    (void)frame, (void)ts;
+    return true;
+}
+
+int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
+                          int (*fn)(PyObject *code, void *arg), void *arg)
+{
+    (void)s, (void)at, (void)at_arg, (void)fn, (void)arg;
+    return 0;
+}
+
 const void *fibril__pyframe_below(PyObject *frame)
 {
     (void)frame;

@@ -92,6 +92,21 @@ void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes)
 #endif
 }
 
+int fibril__pyslice_depth(const PyThreadState *ts)
+{
+    return LIMIT(ts) - REMAINING(ts);
+}
+
+int fibril__pyslice_c_depth(const PyThreadState *ts)
+{
+#if HAS_C_DEPTH
+    return C_DEPTH_BASE - ts->c_recursion_remaining;
+#else
+    (void)ts;
+    return 0;
+#endif
+}
+
 static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
     s->depth = LIMIT(ts) - REMAINING(ts);

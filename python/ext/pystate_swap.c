@@ -81,6 +81,30 @@ bool fibril__pystate_is_code(const void *address)
     return at.core;
 }
 
+/* CPython's state is one object, that of the main interpreter included. */
+static void **find_runtime(size_t *ret_len)
+{
+    Dl_info unused;
+    ElfW(Sym) *symbol = NULL;
+    void **words = dlsym(RTLD_DEFAULT, "_PyRuntime");
+    if (!words || !dladdr1(words, &unused, (void **)&symbol, RTLD_DL_SYMENT) || !symbol) {
+        return NULL;
+    }
+    *ret_len = symbol->st_size / sizeof *words;
+    return words;
+}
+
+bool fibril__pystate_is_runtime(const void *address)
+{
+    static void **words;
+    static size_t len;
+    if (!words) {
+        words = find_runtime(&len);
+    }
+    const char *at = address, *low = (const char *)words;
+    return low && at >= low && at < low + len * sizeof *words;
+}
+
 static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
 {
     struct locals *found = arg;
@@ -219,14 +243,12 @@ static PyThreadState **holder;
 static bool find_holder(PyThreadState *ts)
 {
     enum { MOST = 16 };
+    size_t len = 0, found = 0, kept = 0;
     PyThreadState **candidates[MOST], **words_of;
-    Dl_info unused;
-    ElfW(Sym) *symbol = NULL;
-    words_of = dlsym(RTLD_DEFAULT, "_PyRuntime");
-    if (!words_of || !dladdr1(words_of, &unused, (void **)&symbol, RTLD_DL_SYMENT) || !symbol) {
+    words_of = (PyThreadState **)(void *)find_runtime(&len);
+    if (!words_of) {
         return false;
     }
-    size_t len = symbol->st_size / sizeof *words_of, found = 0, kept = 0;
     PyThreadState_Swap(ts);
     for (size_t i = 0; i < len && found < MOST; i++) {
         if (words_of[i] == ts) {

@@ -104,6 +104,10 @@ static PyObject *meet_elsewhere(struct world *w, struct tasklet *self, struct ta
 static PyObject *meet(struct world *w, struct channel *c, struct tasklet *self, int direction)
 {
     struct tasklet *partner = c->head;
+    if (UNLIKELY(!partner->world->ts)) {
+        PyErr_SetString(PyExc_RuntimeError, "tasklet has no thread");
+        return NULL;
+    }
     fibril__slp_queue_remove(partner);
     swap_values(self, partner);
     if (UNLIKELY(partner->world != w)) {

@@ -5,13 +5,14 @@
  * (fibril_turn in embed.h).
  *
  *     stackless_ring.c      the runnable tasklets of a thread
- *     stackless_world.c     what the tasklets of a thread share; I/O; waiting for something to do
+ *     stackless_thread.c    worlds: what the tasklets of a thread share; making and ending them
+ *     stackless_world.c     I/O; waiting for something to do
  *     stackless_switch.c    who runs next; beginning and ending
- *     stackless_bomb.c      exceptions on their way to another tasklet
- *     stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
+ *     stackless_bomb.c      exceptions on their way to another tasklet; stackless_throw.c to one
+ * that is outside stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
  *     stackless_channel.c   channels
- *     stackless_module.c    functions; stackless_watchdog.c run()
- *     stackless_pickle.c    frames as data
+ *     stackless_module.c    functions; stackless_watchdog.c run(); stackless_count.c instructions
+ *     stackless_frames.c    f_back of suspended ones; stackless_pickle.c frames as data
  *
  * A tasklet is in at most one place, which then owns a reference: the ring of runnable ones, in
  * which the running one stands first; the queue of a channel; or `out`, parked in something that is
@@ -38,9 +39,11 @@ struct tasklet {
     PyObject *value; /* what it goes on with; before it is set up: its function */
     PyObject *call;  /* (function, args, kwargs) until it begins, NULL: not set up */
     PyObject *weakrefs;
-    struct channel *channel; /* AT_QUEUE: which */
-    struct tasklet *later;   /* in the world's list of those that are back */
-    struct fibril *fibril;   /* from its beginning to its end */
+    struct channel *channel;           /* AT_QUEUE: which */
+    struct tasklet *later;             /* in the world's list of those that are back */
+    PyObject *thrown;                  /* a bomb for when its wait outside ends; NULL: none */
+    struct tasklet *next_live, **live; /* in the world's list of those that have a stack */
+    struct fibril *fibril;             /* from its beginning to its end */
     void *frames;
     struct fibril_turn turn;
     struct fibril__pyslice slice;
@@ -48,6 +51,7 @@ struct tasklet {
     int8_t blocked;                                /* AT_QUEUE: -1 receives, 1 sends */
     bool main : 1, begun : 1, ended : 1, away : 1; /* away: its fibril parks, or has, elsewhere */
     bool atomic : 1, ignore_nesting : 1, block_trap : 1, pending_irq : 1;
+    bool recorded : 1; /* its fibril's record (fibril_py.h) has been made for it */
 };
 
 struct channel {
@@ -82,10 +86,14 @@ struct world {
     struct tasklet *back, **back_end;
     struct fibril_waker *waker; /* the dispatcher waits there */
     struct fibril *dispatcher;
-    int switch_trap, schedlock;
+    struct tasklet *live; /* have a stack; main is not among them */
+    int switch_trap;
+    int schedlock; /* a callback runs: no switch, and the turn is kept whatever it does */
+    int c_depth;   /* calls of C under way where tasklets begin */
 
     /* run() */
-    struct tasklet *watchdog; /* the innermost that waits in run(), NULL: none */
+    PyObject *watchdogs; /* list: who gets interruptions, or None; then those that wait in run(),
+                            the innermost last. NULL: nobody ever has */
     PyObject *interrupted;
     long interval, ticks_left; /* instructions */
     unsigned runflags;
@@ -112,7 +120,7 @@ static inline PyObject *object_of(struct tasklet *t)
 
 static inline bool tasklet_alive(const struct tasklet *t)
 {
-    return t->main || (!t->ended && (t->call || t->begun));
+    return t->main || (t->world->ts && !t->ended && (t->call || t->begun));
 }
 
 static inline void tasklet_set_value(struct tasklet *t, PyObject *owned)
@@ -133,7 +141,12 @@ void fibril__slp_ring_first(struct world *w, struct tasklet *t);
 /* Gives the reference to the caller. */
 void fibril__slp_ring_remove(struct world *w, struct tasklet *t);
 
-/* ---- worlds (stackless_world.c) ---- */
+/* ---- worlds (stackless_thread.c, stackless_world.c) ---- */
+
+extern const struct fibril_turn_hooks fibril__slp_hooks;
+int fibril__slp_dispatch(void *world);
+/* Kills all tasklets of the calling thread: for the end of the process. */
+PyObject *fibril__slp_end(PyObject *module, PyObject *unused);
 
 extern struct world *fibril__slp_last;
 struct world *fibril__slp_world_slow(PyThreadState *ts);
@@ -154,6 +167,15 @@ static inline struct world *fibril__slp_world(void)
         fibril__slp_sync(w);
     }
     return w;
+}
+
+/* The world of ts, NULL if it has none. */
+struct world *fibril__slp_world_of(const PyThreadState *ts);
+
+/* The tasklet of w that runs: in a callback that is not the one to run next. */
+static inline struct tasklet *fibril__slp_running(const struct world *w)
+{
+    return w->turn ? w->turn : w->current;
 }
 
 /* Of another thread's tasklet that has become runnable: it may be waiting for that. */
@@ -216,6 +238,16 @@ PyObject *fibril__slp_set_atomic(PyObject *self, PyObject *flag);
 PyObject *fibril__slp_set_ignore_nesting(PyObject *self, PyObject *flag);
 PyObject *fibril__slp_set_context(PyObject *self, PyObject *context);
 
+/* ---- those that are outside (stackless_throw.c) ---- */
+
+/* Throws bomb, which it takes, to t, which waits for something outside or has until now: the wait
+ * ends with it. Returns 1 if t can go on now, 0 if later, -1 with an exception. */
+int fibril__slp_throw_out(struct tasklet *t, PyObject *bomb);
+/* t, which has been thrown something, goes on next in its thread: with the GIL. */
+void fibril__slp_announce(const struct tasklet *t);
+/* t has no fibril any more: what the above made goes. */
+void fibril__slp_forget_thrown(struct tasklet *t);
+
 /* ---- pickling (stackless_pickle.c) ---- */
 
 PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused);
@@ -226,14 +258,33 @@ PyObject *fibril__slp_setstate(PyObject *self, PyObject *state);
 /* The tasklet to which errors and deadlocks go: the innermost in run(), or main. */
 static inline struct tasklet *fibril__slp_guard(const struct world *w)
 {
-    return w->watchdog ? w->watchdog : w->main;
+    Py_ssize_t n = w->watchdogs ? PyList_GET_SIZE(w->watchdogs) : 0;
+    return n > 1 ? tasklet_of(PyList_GET_ITEM(w->watchdogs, n - 1)) : w->main;
 }
+/* The one that interruptions wake; NULL: there are none. */
+static inline struct tasklet *fibril__slp_interrupted_for(const struct world *w)
+{
+    PyObject *first = w->watchdogs ? PyList_GET_ITEM(w->watchdogs, 0) : Py_None;
+    return first == Py_None ? NULL : tasklet_of(first);
+}
+/* An instruction of the running tasklet's of w. 0, or -1 with an exception. */
+int fibril__slp_tick(struct world *w);
 PyObject *fibril__slp_run(PyObject *module, PyObject *args, PyObject *kwargs);
+
+/* Has fibril__slp_tick called for each instruction of w's thread from now on, or no more
+ * (stackless_count.c). 0, or -1 with an exception. */
+int fibril__slp_count_on(struct world *w);
+void fibril__slp_count_off(struct world *w);
+
+/* ---- frames (stackless_frames.c) ---- */
+
+void fibril__slp_watch_frames(void);
 
 /* ---- registration ---- */
 
 int fibril__slp_bomb_init(PyObject *module);
 int fibril__slp_tasklet_init(PyObject *module);
+int fibril__slp_throw_init(PyObject *module);
 int fibril__slp_channel_init(PyObject *module);
 int fibril__py_stackless_init(PyObject *module);
 

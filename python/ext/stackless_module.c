@@ -80,7 +80,7 @@ static PyObject *py_getcurrent(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     struct world *w = fibril__slp_world();
-    return w ? Py_NewRef(object_of(w->current)) : NULL;
+    return w ? Py_NewRef(object_of(fibril__slp_running(w))) : NULL;
 }
 
 static PyObject *py_getcurrentid(PyObject *module, PyObject *unused)
@@ -91,8 +91,8 @@ static PyObject *py_getcurrentid(PyObject *module, PyObject *unused)
     if (!w) {
         return NULL;
     }
-    return w->current == w->main ? PyLong_FromUnsignedLong(w->thread_id)
-                                 : PyLong_FromVoidPtr(w->current);
+    struct tasklet *t = fibril__slp_running(w);
+    return t == w->main ? PyLong_FromUnsignedLong(w->thread_id) : PyLong_FromVoidPtr(t);
 }
 
 static PyObject *py_getmain(PyObject *module, PyObject *unused)
@@ -126,15 +126,20 @@ static PyObject *py_getthreads(PyObject *module, PyObject *unused)
     return list;
 }
 
-PyDoc_STRVAR(get_thread_info_doc, "get_thread_info(thread_id=-1)\n--\n\n"
-                                  "(main, current, runcount) of a thread.");
+PyDoc_STRVAR(get_thread_info_doc, "get_thread_info(thread_id=-1, flags=0)\n--\n\n"
+                                  "(main, current, runcount) of a thread. With bit 31 of flags, "
+                                  "also the list of those in\nrun(): who gets interruptions, or "
+                                  "None; the outermost first.");
+
+enum { SHOW_WATCHDOGS = 31 }; /* the number of the bit */
 
 static PyObject *py_get_thread_info(PyObject *module, PyObject *args)
 {
     long id = -1;
+    unsigned long flags = 0;
     (void)module;
     struct world *w = fibril__slp_world();
-    if (!w || !PyArg_ParseTuple(args, "|l:get_thread_info", &id)) {
+    if (!w || !PyArg_ParseTuple(args, "|lk:get_thread_info", &id, &flags)) {
         return NULL;
     }
     if (id != -1) {
@@ -148,7 +153,10 @@ static PyObject *py_get_thread_info(PyObject *module, PyObject *args)
         return NULL;
     }
     PyObject *current = w->current ? object_of(w->current) : Py_None;
-    return Py_BuildValue("OOn", object_of(w->main), current, w->runcount);
+    PyObject *in_run = w->watchdogs ? w->watchdogs : Py_None;
+    return flags >> SHOW_WATCHDOGS & 1
+               ? Py_BuildValue("OOnO", object_of(w->main), current, w->runcount, in_run)
+               : Py_BuildValue("OOn", object_of(w->main), current, w->runcount);
 }
 
 /* ---- callbacks and traps ---- */
@@ -254,14 +262,16 @@ static PyMethodDef functions[] = {
     {"_stackless_set_error_handler", py_set_error_handler, METH_O,
      "set_error_handler(callable)\n--\n\n"
      "callable(type, value, traceback) gets exceptions that leave a tasklet. Returns the old one."},
+    {"_stackless__end", fibril__slp_end, METH_NOARGS, "Kills the tasklets of the calling thread."},
     {"_stackless_switch_trap", py_switch_trap, METH_VARARGS, switch_trap_doc},
     {NULL, NULL, 0, NULL}};
 
 int fibril__py_stackless_init(PyObject *module)
 {
     if (fibril__slp_bomb_init(module) < 0 || fibril__slp_tasklet_init(module) < 0 ||
-        fibril__slp_channel_init(module) < 0) {
+        fibril__slp_channel_init(module) < 0 || fibril__slp_throw_init(module) < 0) {
         return -1;
     }
+    fibril__slp_watch_frames();
     return PyModule_AddFunctions(module, functions);
 }

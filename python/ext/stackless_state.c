@@ -244,7 +244,7 @@ PyObject *fibril__slp_set_context(PyObject *self, PyObject *context)
 
 static bool is_current(const struct tasklet *t)
 {
-    return t->world->ts && t->world->turn == t && t->world->current == t;
+    return t->world->ts && t->world->turn == t;
 }
 
 FLAG(alive, tasklet_alive(t))
@@ -256,7 +256,7 @@ FLAG(ignore_nesting, t->ignore_nesting)
 FLAG(block_trap, t->block_trap)
 FLAG(is_main, t->main)
 FLAG(is_current, is_current(t))
-FLAG(restorable, !t->main && !t->begun)
+FLAG(restorable, !t->main && (!t->begun || t->ended))
 
 static PyObject *or_none(struct tasklet *t)
 {
@@ -303,9 +303,7 @@ static PyObject *get_recursion_depth(PyObject *self, void *unused)
     (void)unused;
     struct tasklet *t = tasklet_of(self);
     if (is_current(t)) {
-        struct fibril__pyslice now;
-        fibril__pyslice_save(&now, t->world->ts);
-        return PyLong_FromLong(now.depth);
+        return PyLong_FromLong(fibril__pyslice_depth(t->world->ts));
     }
     return PyLong_FromLong(t->begun && !t->ended ? t->slice.depth : 0);
 }

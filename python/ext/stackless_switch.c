@@ -37,6 +37,27 @@ void fibril__slp_queue_remove(struct tasklet *t)
 
 static int run(void *arg);
 
+static void enlist(struct tasklet *t)
+{
+    struct world *w = t->world;
+    t->next_live = w->live;
+    t->live = &w->live;
+    if (w->live) {
+        w->live->live = &t->next_live;
+    }
+    w->live = t;
+}
+
+static void delist(struct tasklet *t)
+{
+    *t->live = t->next_live;
+    if (t->next_live) {
+        t->next_live->live = t->live;
+    }
+    t->next_live = NULL;
+    t->live = NULL;
+}
+
 /* Gives t a stack and frames. -1 without an exception: no memory. */
 static int begin(struct tasklet *t)
 {
@@ -47,6 +68,7 @@ static int begin(struct tasklet *t)
         t->frames = NULL;
         return -1;
     }
+    enlist(t);
     return 0;
 }
 
@@ -67,8 +89,10 @@ void fibril__slp_abandon(struct tasklet *t)
         return;
     }
     bool free = !t->begun || fibril__pyslice_abandon(&t->slice, fibril__slp_at, t);
+    fibril__slp_forget_thrown(t);
     fibril_turn_drop(t->fibril);
     t->fibril = NULL;
+    delist(t);
     if (free) {
         PyObject_Free(t->frames);
     }
@@ -118,6 +142,9 @@ static NOINLINE void transfer_away(struct world *w, struct tasklet *next)
 {
     next->away = false;
     w->attached = false;
+    if (next->thrown) {
+        fibril__slp_announce(next);
+    }
     PyEval_SaveThread();
     give_turn(w, next);
     fibril_turn_let(next->fibril);
@@ -270,7 +297,7 @@ static PyObject *block(struct world *w, struct tasklet *prev, bool *ret_done)
 /* A run(soft=True) whose time is up ends at the next switch. */
 static NOINLINE struct tasklet *divert(struct world *w, struct tasklet *prev, struct tasklet *next)
 {
-    struct tasklet *guard = w->watchdog;
+    struct tasklet *guard = fibril__slp_interrupted_for(w);
     if (!guard || guard->place != AT_NONE || guard == next || prev->atomic) {
         return next;
     }
@@ -407,7 +434,10 @@ static struct tasklet *heir(struct world *w, PyObject *result)
             bomb = result != NULL;
         }
     }
-    if (bomb) {
+    if (bomb && guard->away) {
+        fibril__slp_throw_out(guard, result);
+        next = guard->place == AT_RING ? guard : w->current;
+    } else if (bomb) {
         next = guard;
         tasklet_set_value(guard, result);
     } else {
@@ -419,6 +449,9 @@ static struct tasklet *heir(struct world *w, PyObject *result)
 /* Arranges that `next` runs when the calling fibril has ended. From here on no Python. */
 static void pass_on(struct world *w, struct tasklet *next)
 {
+    if (next && next->thrown) {
+        fibril__slp_announce(next);
+    }
     if (!next || next->away) {
         w->attached = false;
         PyEval_SaveThread();
@@ -436,13 +469,20 @@ static void pass_on(struct world *w, struct tasklet *next)
     fibril_turn_let_first(next->fibril);
 }
 
-static void end(struct world *w, struct tasklet *t, PyObject *result)
+/* What is left of a result when nobody can ask for it. May run Python, and park. */
+static PyObject *outcome(PyObject *result)
 {
-    fibril__slp_sync(w);
     result = result ? result : handle_error();
     if (!fibril__slp_is_bomb(result)) {
         Py_SETREF(result, Py_NewRef(Py_None));
     }
+    return result;
+}
+
+static void end(struct world *w, struct tasklet *t, PyObject *result)
+{
+    result = outcome(result);
+    fibril__slp_sync(w);
     t->ended = true;
     fibril__slp_ring_remove(w, t);
     struct tasklet *next = heir(w, result);
@@ -457,8 +497,10 @@ static void end(struct world *w, struct tasklet *t, PyObject *result)
     w->dead = t;
     PyObject_Free(t->frames);
     t->frames = NULL;
+    fibril__slp_forget_thrown(t);
     fibril_turn_leave(t->fibril, &t->turn);
     t->fibril = NULL;
+    delist(t);
     pass_on(w, next);
 }
 
@@ -478,12 +520,16 @@ static PyObject *call(struct tasklet *t)
     return result;
 }
 
-/* Calls under way are counted from zero, whoever is switched from. */
+/* Calls under way are counted from the same number on, whoever is switched from. */
 static void begin_slice(struct world *w, struct tasklet *t)
 {
+    size_t bytes;
+    const void *low = fibril_turn_stack(t->fibril, &bytes);
     fibril__pyslice_fresh(&t->slice, w->ts, t->frames, TASKLET_FRAMES);
+    fibril__pyslice_on_stack(w->ts, low, bytes);
     fibril__pyslice_save(&t->slice, w->ts);
     t->slice.depth = 0;
+    t->slice.c_depth = w->c_depth;
     fibril__pyslice_load(&t->slice, w->ts);
 }
 

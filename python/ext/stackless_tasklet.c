@@ -182,17 +182,30 @@ static PyObject *throw_later(struct tasklet *t, PyObject *bomb)
     Py_RETURN_NONE;
 }
 
+/* One whose wait cannot be ended at once hears of it when the wait has. */
+static PyObject *throw_out(struct world *w, struct tasklet *t, bool pending, PyObject *bomb)
+{
+    int rc = fibril__slp_throw_out(t, bomb);
+    if (rc < 0) {
+        return NULL;
+    }
+    if (rc == 0 || pending || t->world != w) {
+        Py_RETURN_NONE;
+    }
+    bool done;
+    return fibril__slp_go(w, w->current, t, &done);
+}
+
 PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pending, PyObject *bomb)
 {
-    if (t == w->current) {
+    if (t == fibril__slp_running(w)) {
         return fibril__slp_bomb_explode(bomb);
     }
     if (!tasklet_alive(t)) {
         return throw_to_dead(t, bomb);
     }
-    if (t->place == AT_OUT) {
-        Py_DECREF(bomb);
-        return fail(PyExc_RuntimeError, "the tasklet waits for something outside");
+    if (t->away) {
+        return throw_out(w, t, pending, bomb);
     }
     if (pending) {
         return throw_later(t, bomb);
@@ -226,6 +239,10 @@ static PyObject *throw_tasklet(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *bomb = fibril__slp_bomb_throw(exc, val, tb);
+    if (bomb && !tasklet_of(self)->world->ts) {
+        Py_DECREF(bomb);
+        return fail(PyExc_RuntimeError, "tasklet has no thread");
+    }
     return bomb ? fibril__slp_throw_bomb(w, tasklet_of(self), pending, bomb) : NULL;
 }
 
@@ -251,11 +268,20 @@ static PyObject *kill_tasklet(PyObject *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {"pending", NULL};
     int pending = 0;
     struct world *w = fibril__slp_world();
+    struct tasklet *t = tasklet_of(self);
     if (!w || !PyArg_ParseTupleAndKeywords(args, kwargs, "|p:kill", names, &pending)) {
         return NULL;
     }
+    if (!t->world->ts) { /* it ended with its thread; what is left is its place */
+        if (t->place == AT_QUEUE) {
+            fibril__slp_queue_remove(t);
+            Py_DECREF(t);
+        }
+        t->ended = true;
+        Py_RETURN_NONE;
+    }
     PyObject *bomb = fibril__slp_bomb_throw(fibril__slp_exit, NULL, NULL);
-    return bomb ? fibril__slp_throw_bomb(w, tasklet_of(self), pending, bomb) : NULL;
+    return bomb ? fibril__slp_throw_bomb(w, t, pending, bomb) : NULL;
 }
 
 /* ---- the type ---- */
@@ -314,6 +340,17 @@ static int clear(PyObject *self)
     return 0;
 }
 
+/* One of another thread goes on there, to its end. */
+static void end_there(struct tasklet *t)
+{
+    PyObject *bomb = fibril__slp_bomb_throw(fibril__slp_exit, NULL, NULL);
+    PyObject *result = bomb ? throw_later(t, bomb) : NULL;
+    if (!result) {
+        PyErr_WriteUnraisable(object_of(t));
+    }
+    Py_XDECREF(result);
+}
+
 /* One that is suspended and that nobody can reach any more is killed. */
 static void finalize(PyObject *self)
 {
@@ -334,6 +371,8 @@ static void finalize(PyObject *self)
             PyErr_WriteUnraisable(self);
         }
         Py_XDECREF(result);
+    } else if (t->world->ts && t->world->ts != PyThreadState_Get()) {
+        end_there(t);
     }
     PyErr_Restore(type, value, traceback);
 }

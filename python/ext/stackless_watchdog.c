@@ -1,19 +1,73 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * run(): the caller stands aside until the other tasklets have ended or cannot go on; with a
- * timeout, until one of them has run too long.
+ * timeout, until one of them has run too long. What "too long" counts are instructions of the
+ * interpreter, all of them: see stackless_count.c.
  *
- * What "too long" counts: instructions of the interpreter, all of them. An unmodified one tells of
- * each only to its trace function, in every version and thread, and lets it switch tasklets. So
- * there is one while a run(timeout) is, which makes the interpreter several times slower.
- *
- * Rejected: line events alone (a loop of one instruction makes none); pending calls (3.11 runs up
- * to 32 of them at a check point, only in the main thread, and none while one is suspended); and
- * the processor's clock (the same program would be interrupted elsewhere each time).
+ * Several tasklets may be in run(), one inside the other. When nobody can go on, or a tasklet
+ * fails, the innermost of them wakes. One wakes by interruptions, the first that asked for a
+ * timeout; those inside it are in run() no more then, and runnable.
  */
 #include "stackless_core.h"
 
-#include <frameobject.h>
+/* ---- those in run() ---- */
+
+/* In *interrupts: whether t wants to be the one that interruptions wake; whether it is. */
+static int enlist(struct world *w, struct tasklet *t, bool *interrupts)
+{
+    if (!w->watchdogs && !(w->watchdogs = Py_BuildValue("[O]", Py_None))) {
+        return -1;
+    }
+    *interrupts = *interrupts && !fibril__slp_interrupted_for(w);
+    if (PyList_Append(w->watchdogs, object_of(t)) < 0) {
+        return -1;
+    }
+    return *interrupts ? PyList_SetItem(w->watchdogs, 0, Py_NewRef(object_of(t))) : 0;
+}
+
+/* Whoever asked for interruptions hears of no more. */
+static void end_interruptions(struct world *w)
+{
+    w->interval = 0;
+    fibril__slp_count_off(w);
+    PyList_SetItem(w->watchdogs, 0, Py_NewRef(Py_None));
+}
+
+/* Takes the innermost one out of the list; a reference for the caller. */
+static struct tasklet *delist(struct world *w)
+{
+    Py_ssize_t last = PyList_GET_SIZE(w->watchdogs) - 1;
+    PyObject *t = Py_NewRef(PyList_GET_ITEM(w->watchdogs, last));
+    PyList_SetSlice(w->watchdogs, last, last + 1, NULL);
+    if (fibril__slp_interrupted_for(w) == tasklet_of(t)) {
+        end_interruptions(w);
+    }
+    return tasklet_of(t);
+}
+
+static bool is_listed(const struct world *w, const struct tasklet *t)
+{
+    for (Py_ssize_t i = PyList_GET_SIZE(w->watchdogs) - 1; i > 0; i--) {
+        if (PyList_GET_ITEM(w->watchdogs, i) == (const PyObject *)t) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* t has woken, and with it those inside it, who are told by not being listed any more. */
+static void delist_up_to(struct world *w, struct tasklet *t)
+{
+    struct tasklet *inner;
+    do {
+        inner = delist(w);
+        if (inner->place == AT_NONE) {
+            fibril__slp_ring_append(w, inner);
+        } else {
+            Py_DECREF(inner);
+        }
+    } while (inner != t);
+}
 
 /* ---- interrupting ---- */
 
@@ -25,7 +79,7 @@ static bool may_interrupt(const struct world *w, const struct tasklet *t)
 
 static int interrupt(struct world *w)
 {
-    struct tasklet *t = w->current, *guard = w->watchdog;
+    struct tasklet *t = w->current, *guard = fibril__slp_interrupted_for(w);
     w->ticks_left = w->interval;
     if (t == guard || guard->place != AT_NONE) {
         return 0;
@@ -45,21 +99,12 @@ static int interrupt(struct world *w)
     return result ? 0 : -1;
 }
 
-/* Each frame says by itself whether its instructions are told. */
-static int tell_instructions(PyFrameObject *frame)
+int fibril__slp_tick(struct world *w)
 {
-    return PyObject_SetAttrString((PyObject *)frame, "f_trace_opcodes", Py_True);
-}
-
-static int count(PyObject *self, PyFrameObject *frame, int what, PyObject *arg)
-{
-    (void)self;
-    (void)arg;
-    if (what == PyTrace_CALL || what == PyTrace_LINE) {
-        return tell_instructions(frame);
+    if (w->left_len || w->back) {
+        fibril__slp_sync(w);
     }
-    struct world *w = what == PyTrace_OPCODE ? fibril__slp_world() : NULL;
-    if (!w || !w->watchdog || w->interval <= 0 || w->current != w->turn) {
+    if (!fibril__slp_interrupted_for(w) || w->current != w->turn) {
         return 0;
     }
     return --w->ticks_left <= 0 ? interrupt(w) : 0;
@@ -67,48 +112,14 @@ static int count(PyObject *self, PyFrameObject *frame, int what, PyObject *arg)
 
 /* ---- run ---- */
 
-struct outer {
-    struct tasklet *watchdog;
-    PyObject *interrupted;
-    long interval, ticks_left;
-    unsigned runflags;
-};
-
-static struct outer enter(struct world *w, struct tasklet *self, long timeout, unsigned flags)
+static PyObject *wait_for_others(struct world *w, struct tasklet *self)
 {
-    struct outer o = {w->watchdog, w->interrupted, w->interval, w->ticks_left, w->runflags};
-    w->watchdog = self;
-    w->interrupted = NULL;
-    w->interval = w->ticks_left = timeout;
-    w->runflags = flags;
-    if (timeout > 0) {
-        PyEval_SetTrace(count, NULL);
-    }
-    return o;
-}
-
-static void leave(struct world *w, struct outer o, long timeout)
-{
-    if (timeout > 0 && o.interval <= 0) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        PyEval_SetTrace(NULL, NULL);
-        PyErr_Restore(type, value, traceback);
-    }
-    w->watchdog = o.watchdog;
-    w->interrupted = o.interrupted;
-    w->interval = o.interval;
-    w->ticks_left = o.ticks_left;
-    w->runflags = o.runflags;
-}
-
-static PyObject *wait_for_others(struct world *w, struct tasklet *self, bool *ret_done)
-{
+    bool done;
     Py_INCREF(self);
     fibril__slp_ring_remove(w, self);
     Py_DECREF(self);
     tasklet_set_value(self, Py_NewRef(Py_None));
-    PyObject *result = fibril__slp_go(w, self, w->current, ret_done);
+    PyObject *result = fibril__slp_go(w, self, w->current, &done);
     if (self->place == AT_NONE) {
         Py_INCREF(self);
         fibril__slp_ring_first(w, self);
@@ -118,7 +129,7 @@ static PyObject *wait_for_others(struct world *w, struct tasklet *self, bool *re
 }
 
 /* The interrupted one is not runnable any more, unless the interruption was a soft one. */
-static PyObject *victim_of(struct world *w, PyObject *result)
+static PyObject *victim_of(struct world *w, PyObject *result, bool soft)
 {
     PyObject *victim = w->interrupted;
     w->interrupted = NULL;
@@ -129,11 +140,44 @@ static PyObject *victim_of(struct world *w, PyObject *result)
     }
     Py_DECREF(result);
     struct tasklet *t = tasklet_of(victim);
-    if (!(w->runflags & RUN_SOFT) && t->place == AT_RING && t != w->current) {
+    if (!soft && t->place == AT_RING && t != w->current) {
         fibril__slp_ring_remove(w, t);
         Py_DECREF(t);
     }
     return victim;
+}
+
+static int enter(struct world *w, struct tasklet *self, long timeout, unsigned flags)
+{
+    bool interrupts = timeout > 0;
+    if (enlist(w, self, &interrupts) < 0) {
+        return -1;
+    }
+    w->runflags =
+        interrupts ? flags : (w->runflags & ~(unsigned)RUN_THREADBLOCK) | (flags & RUN_THREADBLOCK);
+    if (!interrupts) {
+        return 0;
+    }
+    w->interval = w->ticks_left = timeout;
+    if (fibril__slp_count_on(w) < 0) {
+        w->interval = 0;
+        PyList_SetItem(w->watchdogs, 0, Py_NewRef(Py_None));
+        Py_DECREF(delist(w));
+        return -1;
+    }
+    return 0;
+}
+
+/* With the exception, if one is set, kept. */
+static void leave(struct world *w, struct tasklet *self, unsigned runflags)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (is_listed(w, self)) {
+        delist_up_to(w, self);
+        w->runflags = runflags;
+    }
+    PyErr_Restore(type, value, traceback);
 }
 
 PyObject *fibril__slp_run(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -150,10 +194,12 @@ PyObject *fibril__slp_run(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     unsigned flags = (block ? RUN_THREADBLOCK : 0u) | (soft ? RUN_SOFT : 0u) |
                      (nesting ? RUN_IGNORE_NESTING : 0u) | (total ? RUN_TOTALTIMEOUT : 0u);
-    bool done;
+    unsigned before = w->runflags;
     struct tasklet *self = w->current;
-    struct outer o = enter(w, self, timeout, flags);
-    PyObject *result = victim_of(w, wait_for_others(w, self, &done));
-    leave(w, o, timeout);
-    return result;
+    if (enter(w, self, timeout, flags) < 0) {
+        return NULL;
+    }
+    PyObject *result = wait_for_others(w, self);
+    leave(w, self, before);
+    return victim_of(w, result, soft);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tasklets of a thread share. The record is found by the thread state; a capsule in the
- * thread state's dict owns it, so it learns when the thread ends.
+ * The world of a thread, which its tasklets share: waiting for something to do, and I/O. Making and
+ * ending worlds is in stackless_thread.c.
  *
- * I/O. A tasklet whose fibril parks in something else than a turn (a socket, a sleep, a lock) has
+ * A tasklet whose fibril parks in something else than a turn (a socket, a sleep, a lock) has
  * let the GIL go. It then loses its turn, and the world's dispatcher, a fibril of its own, lets the
  * next runnable one go on. When its fibril is ready again it is held back; whoever schedules next
  * appends it to the ring, in the order of readiness, and it goes on when it comes to its turn.
@@ -14,23 +14,10 @@
  */
 #include "stackless_core.h"
 
-#include <pthread.h>
-
-struct world *fibril__slp_last;
-static struct world *worlds;
-
-static const char capsule_name[] = "fibril.stackless";
-
 enum {
     DISPATCHER_FRAMES = 4096,
-    TICKS = 64,
     LOOK_AGAIN_NS = 5000000, /* whether there are other threads to wait for */
 };
-
-struct world *fibril__slp_worlds(void)
-{
-    return worlds;
-}
 
 /* ---- leaving and coming back: without the GIL ---- */
 
@@ -49,14 +36,28 @@ static bool noted_left(const struct world *w, const struct tasklet *t)
     return false;
 }
 
-/* One that parks with the GIL, in a library that does not let it go, keeps its turn. So does one
- * for which there is no room to be noted. */
+/* Waiting for the GIL, or for anything else that is the interpreter's own, ends no turn: threads
+ * exchange the GIL anywhere, and a tasklet must not notice. Nor does a file: importing a module is
+ * nothing in which others of the thread should find themselves. Nor does what a callback waits for.
+ * One that parks with the GIL, in a library that does not let it go, keeps its turn; one that is
+ * between leave and enter (fibril_py.h) has let go of Python even where the GIL is kept for the
+ * next. */
+static bool keeps_turn(const struct fibril *f, const struct world *w)
+{
+    if (w->schedlock || fibril_embed_waits_for_file(f) ||
+        fibril__pystate_is_runtime(fibril_embed_waits_for(f))) {
+        return true;
+    }
+    const struct pyfibril *p = fibril__py_of(f);
+    return fibril__pystate_current() == w->ts && !(p && p->ours);
+}
+
+/* One for which there is no room to be noted keeps it, too. */
 static void left(struct fibril *f, struct fibril_turn *turn)
 {
-    (void)f;
     struct tasklet *t = of_turn(turn);
     struct world *w = t->world;
-    if (w->turn != t || fibril__pystate_current() == w->ts) {
+    if (w->turn != t || keeps_turn(f, w)) {
         return;
     }
     if (!noted_left(w, t)) {
@@ -71,7 +72,8 @@ static void left(struct fibril *f, struct fibril_turn *turn)
     fibril_waker_wake(w->waker);
 }
 
-/* When the dispatcher waits for the GIL too, this one may be whom the GIL was given to. */
+/* When the dispatcher waits for the GIL too, this one may be whom the GIL was given to. What it has
+ * been thrown takes the GIL to announce. */
 static bool back(struct fibril *f, struct fibril_turn *turn)
 {
     (void)f;
@@ -80,7 +82,7 @@ static bool back(struct fibril *f, struct fibril_turn *turn)
     if (w->turn == t) {
         return false;
     }
-    if (!w->turn && w->acquiring) {
+    if (!w->turn && w->acquiring && !t->thrown) {
         w->turn = t;
         t->away = false;
         fibril__pyslice_load(&t->slice, w->ts);
@@ -95,7 +97,7 @@ static bool back(struct fibril *f, struct fibril_turn *turn)
     return true;
 }
 
-static const struct fibril_turn_hooks hooks = {.left = left, .back = back};
+const struct fibril_turn_hooks fibril__slp_hooks = {.left = left, .back = back};
 
 /* ---- the same, seen with the GIL ---- */
 
@@ -182,7 +184,12 @@ static void dispatch_once(struct world *w, void *frames)
     w->acquiring = false;
     if (!w->turn) {
         struct fibril__pyslice slice = {0};
+        void *low;
+        size_t bytes;
         fibril__pyslice_fresh(&slice, w->ts, frames, DISPATCHER_FRAMES);
+        if (fibril_embed_stack(w->dispatcher, &low, &bytes) == 0) {
+            fibril__pyslice_on_stack(w->ts, low, bytes);
+        }
         choose(w);
         fibril__pyslice_ended(&slice, w->ts);
         fibril__pyslice_clear(&slice);
@@ -190,6 +197,9 @@ static void dispatch_once(struct world *w, void *frames)
     struct tasklet *next = w->turn ? NULL : w->current;
     if (next && fibril__slp_begin(next) < 0) {
         next = NULL;
+    }
+    if (next && next->thrown) {
+        fibril__slp_announce(next);
     }
     PyEval_SaveThread();
     if (next) {
@@ -204,11 +214,11 @@ static void dispatch_once(struct world *w, void *frames)
     }
 }
 
-static int dispatch(void *arg)
+int fibril__slp_dispatch(void *arg)
 {
     struct world *w = arg;
-    void *frames = PyMem_RawMalloc(DISPATCHER_FRAMES);
-    while (frames && w->ts) {
+    char frames[DISPATCHER_FRAMES] __attribute__((aligned(16)));
+    while (w->ts) {
         bool unsure = w->idle && w->out == 0;
         fibril_waker_wait(w->waker, unsure ? fibril_after(LOOK_AGAIN_NS) : FIBRIL_FOREVER);
         fibril_cancel_clear();
@@ -216,7 +226,6 @@ static int dispatch(void *arg)
             dispatch_once(w, frames);
         }
     }
-    PyMem_RawFree(frames);
     return 0;
 }
 
@@ -234,187 +243,11 @@ bool fibril__slp_world_hopeful(const struct world *w)
     }
     PyThreadState *ts = PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(w->ts));
     for (; ts; ts = PyThreadState_Next(ts)) {
-        struct world *other = worlds;
-        while (other && other->ts != ts) {
-            other = other->next_world;
-        }
+        const struct world *other = fibril__slp_world_of(ts);
         bool waits = other && other->idle && !other->current && other->out == 0;
         if (ts != w->ts && ts != fibril__py.keeper && !waits) {
             return true;
         }
     }
     return false;
-}
-
-/* ---- the end ---- */
-
-void fibril__slp_world_unref(struct world *w)
-{
-    if (--w->refs == 0) {
-        fibril_waker_free(w->waker);
-        PyMem_Free(w);
-    }
-}
-
-static void forget(struct world *w)
-{
-    struct world **at = &worlds;
-    while (*at && *at != w) {
-        at = &(*at)->next_world;
-    }
-    if (*at) {
-        *at = w->next_world;
-    }
-    if (fibril__slp_last == w) {
-        fibril__slp_last = NULL;
-    }
-}
-
-static void empty_ring(struct world *w)
-{
-    while (w->current && w->current->next != w->current) {
-        struct tasklet *t = w->current->next == w->main ? w->main->next : w->current->next;
-        if (t == w->main) {
-            break;
-        }
-        fibril__slp_ring_remove(w, t);
-        fibril__slp_abandon(t);
-        Py_DECREF(t);
-    }
-}
-
-static void leave_loop(struct world *w)
-{
-    struct fibril *self = fibril_current();
-    fibril_turn_leave(self, &w->main->turn);
-    fibril_waker_wake(w->waker);
-    PyThreadState *ts = PyEval_SaveThread();
-    fibril_shield_begin();
-    fibril_join(w->dispatcher, FIBRIL_FOREVER, NULL);
-    fibril_shield_end();
-    if (w->loop_ours) {
-        fibril_loop_detach();
-    }
-    PyEval_RestoreThread(ts);
-}
-
-/* Runs when the thread state is cleared: in its thread, or, when the interpreter ends, in another
- * one while its own may still be somewhere inside. */
-static void thread_ended(PyObject *capsule)
-{
-    struct world *w = PyCapsule_GetPointer(capsule, capsule_name);
-    bool here = fibril__pystate_current() == w->ts && w->turn == w->main && !fibril__py.ending;
-    forget(w);
-    if (here) {
-        fibril__slp_sync(w);
-        empty_ring(w);
-    }
-    w->ts = NULL;
-    if (here && w->waker && fibril_current()) {
-        leave_loop(w);
-        Py_CLEAR(w->main);
-        fibril__slp_world_unref(w);
-    }
-}
-
-/* ---- making ---- */
-
-static int start_dispatcher(struct world *w)
-{
-    if (!fibril_current()) {
-        static const struct fibril_opts opts = {.no_sigquit_dump = true};
-        struct fibril_loop *loop;
-        int rc = fibril_loop_attach(&opts, &loop);
-        if (rc < 0) {
-            return rc;
-        }
-        w->loop_ours = true;
-    }
-    int rc = fibril_waker_new(&w->waker);
-    static const struct fibril_spawn_opts opts = {.name = "stackless", .daemon = true};
-    rc = rc < 0 ? rc : fibril_spawn(dispatch, w, &opts, &w->dispatcher);
-    if (rc == 0) {
-        fibril_shield_begin();
-        fibril_shield_end();
-    }
-    return rc;
-}
-
-static int make_main(struct world *w)
-{
-    w->main = fibril__slp_tasklet_new(fibril__slp_tasklet, w);
-    if (!w->main) {
-        return -1;
-    }
-    struct tasklet *t = w->main;
-    t->main = t->begun = true;
-    t->value = Py_NewRef(Py_None);
-    t->fibril = fibril_current();
-    t->turn.leader = t->fibril;
-    fibril_turn_join(t->fibril, &t->turn);
-    Py_INCREF(t);
-    fibril__slp_ring_append(w, t);
-    w->turn = t;
-    w->attached = true;
-    return 0;
-}
-
-static struct world *new_world(PyThreadState *ts, PyObject *dict)
-{
-    struct world *w = PyMem_Calloc(1, sizeof *w);
-    if (!w) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    w->refs = 1;
-    w->ts = ts;
-    w->thread_id = PyThread_get_thread_ident();
-    w->back_end = &w->back;
-    w->ticks = TICKS;
-    fibril_turn_hooks(&hooks);
-    int rc = start_dispatcher(w);
-    if (rc < 0) {
-        fibril_waker_free(w->waker);
-        PyMem_Free(w);
-        fibril__py_raise(rc);
-        return NULL;
-    }
-    w->keeps = fibril__pystate_can_swap() && fibril_loop_current() == fibril__py.loop;
-    if (make_main(w) < 0) {
-        return NULL;
-    }
-    PyObject *capsule = PyCapsule_New(w, capsule_name, thread_ended);
-    if (!capsule || PyDict_SetItemString(dict, capsule_name, capsule) < 0) {
-        Py_XDECREF(capsule);
-        return NULL;
-    }
-    Py_DECREF(capsule);
-    w->next_world = worlds;
-    worlds = w;
-    return w;
-}
-
-struct world *fibril__slp_world_slow(PyThreadState *ts)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *dict = PyThreadState_GetDict();
-    PyObject *capsule = dict ? PyDict_GetItemString(dict, capsule_name) : NULL;
-    struct world *w = NULL;
-    if (capsule) {
-        w = PyCapsule_GetPointer(capsule, capsule_name);
-    } else if (dict) {
-        w = new_world(ts, dict);
-    } else {
-        PyErr_NoMemory();
-    }
-    if (!w) {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
-        return NULL;
-    }
-    PyErr_Restore(type, value, traceback);
-    fibril__slp_last = w;
-    return w;
 }

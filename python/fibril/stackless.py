@@ -2,28 +2,30 @@
 """Stackless Python's tasklets and channels on fibril.
 
 ``from fibril import stackless``, or ``fibril.stackless.install()`` and then ``import stackless``. A tasklet that
-waits for a socket, a sleep or a lock parks alone; the others of its thread go on. For CPython 3.11; ImportError
-on later ones. See docs/stackless.md.
+waits for a socket, a sleep or a lock parks alone; the others of its thread go on. See docs/stackless.md.
 """
 
+import atexit
 import builtins
+import importlib
 import sys
 import threading
 import types
 
 from . import _fibril, enable
 
-if sys.version_info >= (3, 12):
-    raise ImportError("fibril.stackless is for CPython 3.11; this is %d.%d" % sys.version_info[:2])
-
 _PREFIX = "_stackless_"
-_NAMES = [name[len(_PREFIX) :] for name in dir(_fibril) if name.startswith(_PREFIX)]
-for _name in _NAMES:
-    globals()[_name] = getattr(_fibril, _PREFIX + _name)
+for _name in dir(_fibril):
+    if _name.startswith(_PREFIX):
+        globals()[_name[len(_PREFIX) :]] = getattr(_fibril, _name)
+_NAMES = [_name for _name in list(globals()) if hasattr(_fibril, _PREFIX + _name) and _name[0] != "_"]
 for _name in ("tasklet", "channel", "bomb", "TaskletExit"):
     globals()[_name].__module__ = "stackless" if _name == "TaskletExit" else __name__
 
-__all__ = sorted([*_NAMES, "atomic", "current", "main", "runcount", "threads", "install", "enable_softswitch"])
+__all__ = sorted(
+    [*_NAMES, "atomic", "current", "main", "runcount", "threads", "install", "enable_softswitch"]
+    + ["debug", "getdebug", "uncollectables", "getuncollectables"]
+)
 
 PICKLEFLAGS_PRESERVE_TRACING_STATE = 1
 PICKLEFLAGS_PRESERVE_AG_FINALIZER = 2
@@ -53,6 +55,16 @@ def enable_softswitch(flag):
     return before
 
 
+def getdebug():
+    """Whether the interpreter is a debug build."""
+    return hasattr(sys, "gettotalrefcount")
+
+
+def getuncollectables():
+    """The tasklets that the garbage collector could not end: there are none, it ends all."""
+    return []
+
+
 def install():
     """From now on ``import stackless`` finds this module, and TaskletExit is a builtin, as in Stackless."""
     builtins.TaskletExit = TaskletExit
@@ -66,8 +78,14 @@ class _Module(types.ModuleType):
     main = property(lambda self: getmain())
     runcount = property(lambda self: getruncount())
     threads = property(lambda self: getthreads())
+    debug = property(lambda self: getdebug())
+    uncollectables = property(lambda self: getuncollectables())
+
+    def __reduce__(self):
+        return importlib.import_module, (self.__name__,)
 
 
 sys.modules[__name__].__class__ = _Module
+atexit.register(_end)
 if threading.current_thread() is threading.main_thread():
     enable()

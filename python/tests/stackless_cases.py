@@ -5,7 +5,9 @@ import contextvars
 import gc
 import os
 import pickle
+import queue
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import threading
 import time
 import weakref
 
+import fibril
 import pytest
 from fibril import stackless
 
@@ -537,14 +540,180 @@ def test_channels_between_tasklets_in_io():
     assert sorted(out) == list(range(30))
 
 
-def test_one_that_waits_outside_cannot_be_thrown_to():
-    t = stackless.tasklet(time.sleep)(0.02)
+def blocking_calls():
+    """Things that wait for ever, by name."""
+    lock, pair = threading.Lock(), socket.socketpair()
+    lock.acquire()
+    return {
+        "sleep": lambda: time.sleep(30),
+        "lock": lock.acquire,
+        "event": threading.Event().wait,
+        "queue": queue.Queue().get,
+        "recv": lambda: pair[0].recv(1),
+        "select": lambda: select.select([pair[0]], [], []),
+        "fibril.sleep": lambda: fibril.sleep(30),
+        "fibril.chan": fibril.Channel().recv,
+    }
+
+
+@pytest.mark.parametrize("name", blocking_calls())
+def test_one_that_waits_outside_is_killed(name):
+    log = []
+
+    def body(call):
+        try:
+            call()
+        except stackless.TaskletExit:
+            log.append("exit")
+            raise
+        finally:
+            time.sleep(0.001)  # it can wait again
+            log.append("finally")
+
+    t = stackless.tasklet(body)(blocking_calls()[name])
     stackless.schedule()
     assert t.scheduled and not t.blocked
-    with pytest.raises(RuntimeError, match="outside"):
-        t.kill()
+    t.kill()
+    assert log == ["exit"]
     stackless.run()
+    assert log == ["exit", "finally"] and not t.alive
+
+
+def test_one_that_waits_outside_gets_what_is_thrown():
+    log = []
+
+    def body():
+        for _ in range(3):
+            try:
+                time.sleep(30)
+            except ValueError as error:
+                log.append(error)
+
+    t = stackless.tasklet(body)()
+    stackless.schedule()
+    errors = [ValueError(i) for i in range(3)]
+    t.throw(errors[0])
+    t.throw(errors[1], pending=True)
+    stackless.schedule()
+    t.raise_exception(ValueError, 2)
+    assert log[:2] == errors[:2] and log[2].args == (2,)
     assert not t.alive
+
+
+def test_what_is_thrown_when_the_wait_is_over_arrives_too():
+    log = []
+
+    def body():
+        try:
+            time.sleep(0.001)
+            log.append("not reached")
+        except KeyError as error:
+            log.append(error.args)
+
+    t = stackless.tasklet(body)()
+    stackless.schedule()
+    began = time.monotonic()
+    while time.monotonic() < began + 0.01:  # it is ready, and not back
+        pass
+    t.throw(KeyError("late"))
+    assert log == [("late",)] and not t.alive
+
+
+def test_an_exception_ends_the_wait_of_main():
+    def body():
+        time.sleep(0.001)
+        raise KeyError("k")
+
+    stackless.tasklet(body)()
+    with pytest.raises(KeyError):
+        time.sleep(30)
+
+
+def test_waits_of_fibrils_own_park_alone():
+    log, ch = [], fibril.Channel()
+
+    def waiter():
+        log.append(ch.recv())
+
+    def other():
+        for _ in range(5):
+            log.append("other")
+            stackless.schedule()
+
+    def partner():
+        for _ in range(20):
+            fibril.yield_()
+        ch.send("sent")
+
+    stackless.tasklet(waiter)()
+    stackless.tasklet(other)()
+    f = fibril.spawn(partner)
+    stackless.run()
+    f.join()
+    assert log == ["other"] * 5 + ["sent"]
+
+
+PREEMPTED = """
+import fibril, threading, time
+fibril.enable(preempt_ms=1)
+from fibril import stackless
+
+inside, stop, log = [], [], []
+
+def busy():
+    while not stop:
+        log.append(None)
+
+def body(n):
+    inside.append(n)
+    end = time.monotonic() + 0.05
+    while time.monotonic() < end:
+        with open(__file__, "rb") as file:
+            file.read()
+    log.append(n)
+    assert inside == [n]
+    inside.pop()
+
+thread = threading.Thread(target=busy)
+thread.start()
+for n in range(3):
+    stackless.tasklet(body)(n)
+stackless.run()
+stop.append(1)
+thread.join()
+print([n for n in log if n is not None], None in log)
+"""
+
+
+def test_reading_files_and_losing_the_gil_are_no_switches(tmp_path):
+    """Other threads run meanwhile, the tasklets of this one do not."""
+    (tmp_path / "preempted.py").write_text(PREEMPTED)
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "preempted.py")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("[0, 1, 2] True\n", "")
+
+
+def test_a_callback_may_wait_and_the_others_wait_for_it():
+    log, before = [], stackless.get_schedule_callback()
+
+    def callback(prev, next):
+        log.append("(")
+        time.sleep(0.001)
+        log.append(")")
+
+    def body():
+        log.append("body")
+        stackless.schedule()
+
+    stackless.tasklet(body)()
+    stackless.tasklet(body)()
+    stackless.set_schedule_callback(callback)
+    try:
+        stackless.run()
+    finally:
+        stackless.set_schedule_callback(before)
+    assert "".join(log).replace("body", "") == "()" * (len(log) // 2 - 1) and log.count("body") == 2
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ import sys
 import fibril
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="fibril.stackless is for CPython 3.11")
-
 CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stackless_cases.py")
 
 

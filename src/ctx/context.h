@@ -144,6 +144,21 @@ void fibril__context_expose(void *low, const void *high);
 /* Where the byte at p of the stack of c, which is not running, is now. */
 void *fibril__context_at(const struct fibril__machine *m, const struct fibril__context *c, void *p);
 
+/* The stack that c, a copied one, runs on; ret_bytes: its size. */
+static inline void *fibril__context_run_stack(const struct fibril__machine *m,
+                                              const struct fibril__context *c, size_t *ret_bytes)
+{
+    *ret_bytes = m->run_bytes;
+    return m->runs[c->log2].low;
+}
+
+/* Whether p lies on one of the stacks that copied ones share. */
+static inline bool fibril__machine_shares(const struct fibril__machine *m, const void *p)
+{
+    const char *at = p;
+    return m->mapping && at >= m->runs[0].low && at < m->runs[FIBRIL__RUN_STACKS - 1].top;
+}
+
 /* The switches with the sanitizers' hooks around them. */
 void fibril__context_switch_hooked(struct fibril__machine *m, struct fibril__context *from,
                                    struct fibril__context *to);

@@ -44,20 +44,29 @@ static void done(struct fibril__op *op)
     fibril__wake(io->fibril, fibril__io_result(op, io->why));
 }
 
-#define KIND(text)                                                                                 \
+#define KIND(text) KIND_OF(text, false)
+#define KIND_OF(text, file)                                                                        \
     {                                                                                              \
-        .name = (text), .reason = FIBRIL__BY_IO, .abort = abort_io, .fd = fd_of                    \
+        .name = (text), .reason = FIBRIL__BY_IO, .of_file = (file), .abort = abort_io, .fd = fd_of \
     }
 
 static const struct fibril__wait_kind kinds[] = {
-    [FIBRIL__OP_POLL] = KIND("ready"),      [FIBRIL__OP_READ] = KIND("read"),
-    [FIBRIL__OP_WRITE] = KIND("write"),     [FIBRIL__OP_READV] = KIND("readv"),
-    [FIBRIL__OP_WRITEV] = KIND("writev"),   [FIBRIL__OP_RECV] = KIND("recv"),
-    [FIBRIL__OP_SEND] = KIND("send"),       [FIBRIL__OP_RECVMSG] = KIND("recvmsg"),
-    [FIBRIL__OP_SENDMSG] = KIND("sendmsg"), [FIBRIL__OP_ACCEPT] = KIND("accept"),
-    [FIBRIL__OP_CONNECT] = KIND("connect"), [FIBRIL__OP_PREAD] = KIND("pread"),
-    [FIBRIL__OP_PWRITE] = KIND("pwrite"),   [FIBRIL__OP_FSYNC] = KIND("fsync"),
-    [FIBRIL__OP_OPENAT2] = KIND("open"),    [FIBRIL__OP_FORGET] = KIND("close"),
+    [FIBRIL__OP_POLL] = KIND("ready"),
+    [FIBRIL__OP_READ] = KIND("read"),
+    [FIBRIL__OP_WRITE] = KIND("write"),
+    [FIBRIL__OP_READV] = KIND("readv"),
+    [FIBRIL__OP_WRITEV] = KIND("writev"),
+    [FIBRIL__OP_RECV] = KIND("recv"),
+    [FIBRIL__OP_SEND] = KIND("send"),
+    [FIBRIL__OP_RECVMSG] = KIND("recvmsg"),
+    [FIBRIL__OP_SENDMSG] = KIND("sendmsg"),
+    [FIBRIL__OP_ACCEPT] = KIND("accept"),
+    [FIBRIL__OP_CONNECT] = KIND("connect"),
+    [FIBRIL__OP_PREAD] = KIND_OF("pread", true),
+    [FIBRIL__OP_PWRITE] = KIND_OF("pwrite", true),
+    [FIBRIL__OP_FSYNC] = KIND_OF("fsync", true),
+    [FIBRIL__OP_OPENAT2] = KIND_OF("open", true),
+    [FIBRIL__OP_FORGET] = KIND("close"),
 };
 
 int64_t fibril__io_wait(struct fibril__io *io, int64_t deadline_ns)

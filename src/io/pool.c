@@ -258,6 +258,8 @@ static bool abort_call(struct fibril *f, int error)
 
 static const struct fibril__wait_kind kind_offload = {
     .name = "offload", .reason = FIBRIL__BY_OFFLOAD, .abort = abort_call};
+static const struct fibril__wait_kind kind_file = {
+    .name = "file", .reason = FIBRIL__BY_OFFLOAD, .of_file = true, .abort = abort_call};
 
 static int park_call(struct call *c, int64_t deadline_ns)
 {
@@ -268,7 +270,8 @@ static int park_call(struct call *c, int64_t deadline_ns)
     if (rc == 0) {
         loop->outside++; /* or the loop would take the wait for a deadlock */
         loop->poller->owed++;
-        rc = (int)fibril__park(&kind_offload, c, deadline_ns);
+        const struct fibril__wait_kind *kind = c->job.fd == -1 ? &kind_offload : &kind_file;
+        rc = (int)fibril__park(kind, c, deadline_ns);
         loop->poller->owed--;
         loop->outside--;
     }

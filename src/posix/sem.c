@@ -51,27 +51,28 @@ static int wait_as(struct fibril__thread *t, sem_t *s, int64_t deadline_ns)
 }
 
 /* Whoever begins the wait anew that we told him to give up will not give it up now. */
-static int wait_told(struct fibril__thread *t, sem_t *s, int64_t deadline_ns)
+static int wait_told(struct fibril__thread *t, struct fibril__thread *face, sem_t *s,
+                     int64_t deadline_ns)
 {
     fibril_shield_begin();
     int rc = wait_as(t, s, deadline_ns);
     fibril_shield_end();
-    t->told = false;
+    face->told = false;
     return rc;
 }
 
 static int wait_for(sem_t *s, int64_t deadline_ns, const void *caller)
 {
-    struct fibril__thread *t = fibril__thread_self();
-    if (!t) {
+    struct fibril__thread *t = fibril__thread_self(), *face = fibril__thread_face();
+    if (!t || !face) {
         return -ENOMEM;
     }
-    if (UNLIKELY(t->told)) {
-        return wait_told(t, s, deadline_ns);
+    if (UNLIKELY(face->told)) {
+        return wait_told(t, face, s, deadline_ns);
     }
     int rc = wait_as(t, s, deadline_ns);
     if (rc == -ECANCELED && fibril__posix_on_cancelled && fibril__posix_on_cancelled(caller)) {
-        t->told = true;
+        face->told = true;
         rc = -EINTR;
     }
     return rc;

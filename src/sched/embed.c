@@ -151,6 +151,11 @@ int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes
     return 0;
 }
 
+bool fibril_embed_waits_for_file(const struct fibril *f)
+{
+    return f->state == FIBRIL__PARKED && f->wait->of_file;
+}
+
 uint64_t fibril_embed_wait(const struct fibril *f)
 {
     return f->state == FIBRIL__PARKED ? (uint64_t)f->since_ns + 1 : 0;

@@ -161,9 +161,7 @@ void fibril__nested_drop(struct fibril__nested *c)
 
 bool fibril__nest_shares(const struct fibril__nest *n, const void *p)
 {
-    const struct fibril__machine *m = &n->machine;
-    const char *at = p;
-    return m->mapping && at >= m->runs[0].low && at < m->runs[FIBRIL__RUN_STACKS - 1].top;
+    return fibril__machine_shares(&n->machine, p);
 }
 
 /* ---- switching ---- */

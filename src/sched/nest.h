@@ -75,9 +75,11 @@ static inline void *fibril__nested_at(const struct fibril__nested *c, void *p)
 /* The low end of the stack of c; ret_bytes: its size. */
 static inline void *fibril__nested_stack(const struct fibril__nested *c, size_t *ret_bytes)
 {
-    bool copied = c->ctx.policy == FIBRIL__COPIED;
-    *ret_bytes = copied ? c->nest->machine.run_bytes : (size_t)1 << c->ctx.log2;
-    return copied ? c->nest->machine.runs[c->ctx.log2].low : c->ctx.saved;
+    if (c->ctx.policy == FIBRIL__COPIED) {
+        return fibril__context_run_stack(&c->nest->machine, &c->ctx, ret_bytes);
+    }
+    *ret_bytes = (size_t)1 << c->ctx.log2;
+    return c->ctx.saved;
 }
 
 /* Whether p lies on one of the stacks that the copied contexts of n share. */

@@ -130,6 +130,16 @@ void *fibril_turn_at(struct fibril *f, void *p)
     return fibril__stack_at(f, p);
 }
 
+void *fibril_turn_stack(const struct fibril *f, size_t *ret_bytes)
+{
+    return fibril__context_run_stack(&f->loop->machine, &f->ctx, ret_bytes);
+}
+
+bool fibril_turn_shares(const void *p)
+{
+    return fibril__loop && fibril__machine_shares(&fibril__loop->machine, p);
+}
+
 bool fibril_turn_due(void)
 {
     const struct fibril_loop *loop = fibril__loop;

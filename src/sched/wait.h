@@ -28,6 +28,7 @@ enum fibril__reason { /* for the counters of fibril_metrics */
 struct fibril__wait_kind {
     const char *name; /* "mutex", "channel send", ...: shown in dumps */
     enum fibril__reason reason;
+    bool of_file; /* for a file on a disk: it comes soon, and without anybody's doing */
 
     /* Unlinks f, which is parked in such a wait on the calling loop (or about to park). Returns
      * true if the wait is over: it then ends with `error`; false if it cannot be ended now: a

@@ -55,6 +55,12 @@ static const struct fibril__wait_kind waker_kind = {.name = "waker",
                                                     .blocker = holder,
                                                     .called = called};
 
+const void *fibril_embed_waits_for(const struct fibril *f)
+{
+    const struct fibril_waker *w = f->wait == &waker_kind ? f->wait_on : NULL;
+    return w && w->info ? w->info->object : NULL;
+}
+
 int fibril_waker_wait_as(struct fibril_waker *w, const struct fibril_waker_info *info,
                          int64_t deadline_ns)
 {
