@@ -201,6 +201,14 @@ struct fibril_post {
  * Any OS thread, also in a signal handler. Lock-free, never parks. */
 FIBRIL_API void fibril_embed_post(struct fibril_loop *loop, struct fibril_post *p);
 
+/* Returns the number of the loop in its process: below 256, fixed while it lives, given again after
+ * its end. Never parks. */
+FIBRIL_API unsigned fibril_embed_number(const struct fibril_loop *loop);
+
+/* As fibril_embed_post, to the loop of that number, which may be ending: returns false, and p is
+ * the caller's still, if there is none. What was posted is called even if the loop then ends. */
+FIBRIL_API bool fibril_embed_post_to(unsigned number, struct fibril_post *p);
+
 /* ---- Waking from outside --------------------------------------------------------------------- */
 
 /* A place where one fibril waits for something that any OS thread may announce. */
@@ -228,6 +236,18 @@ FIBRIL_API const void *fibril_embed_waits_for(const struct fibril *f);
 FIBRIL_API bool fibril_embed_waits_for_file(const struct fibril *f);
 /* Any OS thread, also one without a loop. Lock-free, never parks. */
 FIBRIL_API void fibril_waker_wake(struct fibril_waker *w);
+
+/* A place where one fibril waits for something that only its own loop announces: a waker without
+ * atomic instructions, in the caller's memory, all zero at first. A wake with nobody there is
+ * nothing: whoever waits looks first whether there is need to. */
+struct fibril_spot {
+    struct fibril *waiter;                /* NULL: nobody */
+    const struct fibril_waker_info *info; /* the caller's to set; NULL: nothing is known */
+};
+/* Waits for the next wake. MAY PARK. -EBUSY if somebody waits there already. */
+FIBRIL_API int fibril_spot_wait(struct fibril_spot *s, int64_t deadline_ns);
+/* Ends the wait of whoever is there. On the waiter's loop only. Never parks. */
+FIBRIL_API void fibril_spot_wake(struct fibril_spot *s);
 
 #ifdef __cplusplus
 }

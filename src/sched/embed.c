@@ -178,6 +178,18 @@ void fibril_embed_post(struct fibril_loop *loop, struct fibril_post *p)
     fibril__loop_send(loop, m);
 }
 
+unsigned fibril_embed_number(const struct fibril_loop *loop)
+{
+    return loop->index;
+}
+
+bool fibril_embed_post_to(unsigned number, struct fibril_post *p)
+{
+    struct fibril__message *m = (struct fibril__message *)(void *)p->opaque_;
+    *m = (struct fibril__message){.run = run_post};
+    return number < FIBRIL__LOOPS_MAX && fibril__loop_send_slot(number, m);
+}
+
 bool fibril_embed_interrupt(struct fibril *f)
 {
     FIBRIL_ASSERT(f->loop == fibril__loop);

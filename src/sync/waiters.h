@@ -14,7 +14,7 @@
 
 #include "sched/current.h"
 #include "sched/wait.h"
-#include "sync/spin.h"
+#include "base/spin.h"
 
 struct fibril__waiters {
     struct fibril__spin spin;

@@ -9,8 +9,8 @@
  * few dozen instructions; after some rounds the spinner offers its processor, which is all that a
  * preempted holder needs.
  */
-#ifndef FIBRIL_SYNC_SPIN_H
-#define FIBRIL_SYNC_SPIN_H
+#ifndef FIBRIL_BASE_SPIN_H
+#define FIBRIL_BASE_SPIN_H
 
 #include "base/compiler.h"
 #include "base/turns.h"

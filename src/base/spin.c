@@ -4,7 +4,7 @@
  * alone, and offers the processor to others now and then: with fewer processors than loops the
  * holder may not be running.
  */
-#include "sync/spin.h"
+#include "base/spin.h"
 
 #include <sched.h>
 

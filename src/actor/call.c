@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls, and streams of replies. A reply does not go through the mailbox: the caller waits for just
+ * this one, by number, and what comes under any other number is late. The end of the actor that is
+ * called ends the call: on the same loop the caller stands in its list, which costs no memory;
+ * across loops there is a bond, as for a monitor.
+ */
+#include "actor/actor.h"
+
+#include "base/alloc.h"
+#include "base/compiler.h"
+
+#include <errno.h>
+
+struct fibril_stream {
+    struct fibril__link link; /* of the opener's streams */
+    struct fibril__actor *owner;
+    uint64_t ref;
+    struct fibril_message *first, **tail;
+    int result; /* after the last message: how it ended; 0: it has not */
+};
+
+uint64_t fibril__ref_new(void)
+{
+    struct fibril__actors *part = fibril__actors_here();
+    return (uint64_t)fibril_embed_number(fibril_loop_current()) << 56 | ++part->refs;
+}
+
+/* ---- calling ---- */
+
+static const struct fibril_waker_info reply_info = {.name = "reply"};
+
+/* Has the end of the actor end the call. */
+static int watch(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b)
+{
+    struct fibril__actor *here = fibril__actor_here(actor);
+    if (here) {
+        fibril__list_push(&here->callers, &a->calling);
+        fibril__bond_free(b);
+        return 0;
+    }
+    if (!b) { /* it was here, and has ended while we waited for room */
+        return -ESRCH;
+    }
+    b->ref = a->awaiting;
+    fibril__bond_tie(b, a, actor);
+    return 0;
+}
+
+static int await(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b,
+                 int64_t deadline_ns)
+{
+    if (a->reply) { /* while the message waited for room */
+        fibril__bond_free(b);
+        return 0;
+    }
+    int rc = watch(a, actor, b);
+    while (rc == 0 && !a->reply) {
+        rc = a->call_result;
+        if (rc == 0) {
+            a->spot.info = &reply_info;
+            rc = fibril_spot_wait(&a->spot, deadline_ns);
+        }
+    }
+    fibril__link_remove(&a->calling);
+    struct fibril__half *h = b ? fibril__bond_find(a, a->awaiting) : NULL;
+    if (h) {
+        fibril__bond_end(h, FIBRIL__NEWS_OVER, 0);
+    }
+    return rc;
+}
+
+/* What the call brought; the reply goes to the caller of call. */
+static int settle(struct fibril__actor *a, int rc, struct fibril_message **ret_reply)
+{
+    struct fibril_message *m = a->reply;
+    a->reply = NULL;
+    a->awaiting = 0;
+    if (!m) {
+        return rc;
+    }
+    if (m->kind == FIBRIL__MSG_REFUSAL) {
+        rc = -(int)m->tag;
+        fibril_message_free(m);
+        return rc;
+    }
+    m->kind = FIBRIL_MESSAGE_PLAIN;
+    *ret_reply = m;
+    return 0;
+}
+
+int fibril_actor_call(uint64_t actor, struct fibril_message *m, int64_t deadline_ns,
+                      struct fibril_message **ret_reply)
+{
+    struct fibril__actor *a = fibril__actor_attach();
+    struct fibril__bond *b = NULL;
+    int rc = a ? 0 : fibril_current() ? -ENOMEM : -EPERM;
+    if (rc == 0 && UNLIKELY(actor == a->id)) {
+        rc = -EDEADLK;
+    }
+    if (rc == 0 && !fibril__actor_here(actor)) {
+        rc = fibril_actor_alive(actor) ? fibril__bond_new(FIBRIL__CALL, &b) : -ESRCH;
+    }
+    if (rc == 0) {
+        a->awaiting = fibril__ref_new();
+        a->call_result = 0;
+        m->from = (struct fibril_from){a->id, a->awaiting};
+        rc = fibril__actor_send_as(actor, m, FIBRIL_MESSAGE_CALL, deadline_ns);
+    }
+    if (UNLIKELY(rc < 0)) {
+        fibril__bond_free(b);
+        fibril_message_free(m);
+        if (a) {
+            a->awaiting = 0;
+        }
+        return rc;
+    }
+    rc = await(a, actor, b, deadline_ns);
+    return settle(a, rc, ret_reply);
+}
+
+/* ---- replying ---- */
+
+static void late(struct fibril_message *m)
+{
+    FIBRIL__TALLY(late_replies);
+    fibril_message_free(m);
+}
+
+static struct fibril_stream *find_stream(const struct fibril__actor *a, uint64_t ref)
+{
+    if (!a || !a->extra) {
+        return NULL;
+    }
+    struct fibril__list *streams = &a->extra->streams;
+    for (struct fibril__link *l = streams->head.next; l != &streams->head; l = l->next) {
+        struct fibril_stream *s = CONTAINER_OF(l, struct fibril_stream, link);
+        if (s->ref == ref) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static void append(struct fibril_stream *s, struct fibril_message *m)
+{
+    m->next = NULL;
+    *s->tail = m;
+    s->tail = &m->next;
+    fibril__mailbox_count(s->owner, m->size);
+}
+
+/* A plain reply to a stream is its only message; a refusal its end. */
+static void end_stream_by(struct fibril_stream *s, struct fibril_message *m)
+{
+    if (m->kind == FIBRIL__MSG_REFUSAL) {
+        s->result = -(int)m->tag;
+        fibril_message_free(m);
+        fibril_spot_wake(&s->owner->spot);
+    } else {
+        s->result = -ENODATA;
+        append(s, m);
+    }
+}
+
+void fibril__call_arrive(struct fibril__actor *a, struct fibril_message *m)
+{
+    if (LIKELY(a && a->awaiting == m->from.ref && !a->reply)) {
+        a->reply = m;
+        if (!(a->flags & FIBRIL__A_AWAKE_ON_MAIL)) {
+            fibril_spot_wake(&a->spot);
+        }
+        return;
+    }
+    struct fibril_stream *s = find_stream(a, m->from.ref);
+    if (s && !s->result) {
+        end_stream_by(s, m);
+    } else {
+        late(m);
+    }
+}
+
+static void reply_as(struct fibril_from from, struct fibril_message *m, uint8_t kind)
+{
+    m->to = from.actor;
+    m->from = from;
+    m->kind = kind;
+    struct fibril__actor *a = fibril__actor_here(from.actor);
+    unsigned number;
+    if (LIKELY(a)) {
+        fibril__call_arrive(a, m);
+    } else if (!fibril__actor_find(from.actor, &number) || !fibril__message_post(number, m)) {
+        late(m);
+    }
+}
+
+void fibril_actor_reply(struct fibril_from from, struct fibril_message *m)
+{
+    reply_as(from, m, FIBRIL__MSG_REPLY);
+}
+
+int fibril_actor_refuse(struct fibril_from from, int error)
+{
+    struct fibril_message *m;
+    int rc = error < 0 ? fibril_message_new((uint64_t)-error, 0, NULL, &m) : -EINVAL;
+    if (rc == 0) {
+        reply_as(from, m, FIBRIL__MSG_REFUSAL);
+    }
+    return rc;
+}
+
+void fibril__call_fail(struct fibril__actor *a, uint64_t ref, int error)
+{
+    struct fibril_stream *s = find_stream(a, ref);
+    if (a->awaiting == ref) {
+        a->call_result = error;
+        fibril_spot_wake(&a->spot);
+    } else if (s && !s->result) {
+        s->result = error;
+        fibril_spot_wake(&a->spot);
+    }
+}
+
+/* ---- streams ---- */
+
+static int stream_new(struct fibril__actor *a, struct fibril_stream **ret_stream)
+{
+    struct fibril__actor_extra *extra = fibril__actor_extra(a);
+    struct fibril_stream *s = extra ? fibril__alloc(sizeof *s) : NULL;
+    if (!s) {
+        return -ENOMEM;
+    }
+    *s = (struct fibril_stream){.owner = a, .ref = fibril__ref_new()};
+    s->tail = &s->first;
+    fibril__list_push(&extra->streams, &s->link);
+    *ret_stream = s;
+    return 0;
+}
+
+int fibril_stream_open(uint64_t actor, struct fibril_message *m, int64_t deadline_ns,
+                       struct fibril_stream **ret_stream)
+{
+    struct fibril__actor *a = fibril__actor_attach();
+    struct fibril__bond *b = NULL;
+    struct fibril_stream *s = NULL;
+    int rc = a ? stream_new(a, &s) : fibril_current() ? -ENOMEM : -EPERM;
+    if (rc == 0) {
+        rc = fibril__bond_new(FIBRIL__CALL, &b);
+    }
+    if (rc == 0) { /* watched before it can give, so that its end comes after its messages */
+        b->ref = s->ref;
+        fibril__bond_tie(b, a, actor);
+        m->from = (struct fibril_from){a->id, s->ref};
+        rc = s->result ? s->result
+                       : fibril__actor_send_as(actor, m, FIBRIL_MESSAGE_CALL, deadline_ns);
+    }
+    if (rc < 0) {
+        fibril_message_free(m);
+        fibril_stream_close(s);
+        return rc;
+    }
+    *ret_stream = s;
+    return 0;
+}
+
+int fibril_stream_next(struct fibril_stream *s, int64_t deadline_ns,
+                       struct fibril_message **ret_message)
+{
+    struct fibril__actor *a = fibril__actor_self();
+    if (a != s->owner) {
+        return -EPERM;
+    }
+    bool waited = false;
+    while (!s->first) {
+        if (a->flags & FIBRIL__A_EXITING) {
+            return -ECANCELED;
+        }
+        int rc = s->result ? s->result : fibril__mailbox_wait(a, deadline_ns);
+        if (rc < 0) {
+            return rc;
+        }
+        waited = true;
+    }
+    struct fibril_message *m = s->first;
+    s->first = m->next;
+    s->tail = s->first ? s->tail : &s->first;
+    fibril__mailbox_uncount(a, m->size);
+    m->kind = FIBRIL_MESSAGE_PLAIN;
+    if (!waited) {
+        fibril_embed_spend();
+    }
+    *ret_message = m;
+    return 0;
+}
+
+void fibril_stream_close(struct fibril_stream *s)
+{
+    if (!s) {
+        return;
+    }
+    struct fibril__half *h = fibril__bond_find(s->owner, s->ref);
+    if (h) {
+        fibril__bond_end(h, FIBRIL__NEWS_OVER, 0);
+    }
+    while (s->first) {
+        struct fibril_message *m = s->first;
+        s->first = m->next;
+        fibril__mailbox_uncount(s->owner, m->size);
+        fibril_message_free(m);
+    }
+    fibril__link_remove(&s->link);
+    fibril__free(s);
+}
+
+int fibril_stream_give(struct fibril_from from, struct fibril_message *m, int64_t deadline_ns)
+{
+    struct fibril_message *end = NULL;
+    struct fibril__actor *here = fibril__actor_here(from.actor);
+    if (here && !find_stream(here, from.ref)) {
+        return -EPIPE;
+    }
+    if (!m) {
+        int rc = fibril_message_new(0, 0, NULL, &end);
+        if (rc < 0) {
+            return rc;
+        }
+        end->from = from;
+        rc = fibril__actor_send_as(from.actor, end, FIBRIL__MSG_STREAM_END, deadline_ns);
+        if (rc < 0) {
+            fibril_message_free(end);
+        }
+        return rc;
+    }
+    m->from = from;
+    return fibril__actor_send_as(from.actor, m, FIBRIL__MSG_STREAM, deadline_ns);
+}
+
+void fibril__stream_put(struct fibril__actor *a, struct fibril_message *m)
+{
+    struct fibril_stream *s = find_stream(a, m->from.ref);
+    if (!s || s->result) {
+        late(m);
+    } else if (m->kind == FIBRIL__MSG_STREAM) {
+        append(s, m);
+    } else {
+        s->result = -ENODATA;
+        fibril_message_free(m);
+        if (a->flags & FIBRIL__A_AWAKE_ON_MAIL) {
+            fibril_spot_wake(&a->spot);
+        }
+    }
+}
+
+void fibril__streams_release(struct fibril__actor *a)
+{
+    while (a->extra && !fibril__list_empty(&a->extra->streams)) {
+        fibril_stream_close(
+            CONTAINER_OF(fibril__list_first(&a->extra->streams), struct fibril_stream, link));
+    }
+}
