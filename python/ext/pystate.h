@@ -227,6 +227,53 @@ struct fibril__pylayout {
 };
 extern const struct fibril__pylayout fibril__pystate_layout;
 
+/* ---- frames as data (pystate_resume.c) ---- */
+
+/* Whether this build can read the frames of a context that does not run, and continue copies of
+ * them in another one. */
+extern const bool fibril__pyframes_possible;
+
+struct fibril__pyframe_info {
+    PyObject *func, *code; /* borrowed */
+    int instr;             /* the code unit before the one to be executed next */
+    int used;              /* variables and stack entries in use; -1: only the code can tell */
+    bool entry;            /* C code called it */
+    bool plain;            /* a function's: no generator, class body or module */
+};
+
+/* Frame number n of s, which does not run, counted from the innermost. Returns false if there is
+ * none. */
+bool fibril__pyslice_describe(const struct fibril__pyslice *s, unsigned n,
+                              struct fibril__pyframe_info *ret_frame);
+
+/* A tuple of its first `count` variables and stack entries, with `null` for what is unset. */
+PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, unsigned n, int count,
+                                 PyObject *null);
+
+struct fibril__pyframe; /* pyframe.h */
+
+/* Frames on their way to being continued. First they are pushed, on top of those of the running
+ * function F; then F calls a function G in Python, and G's call of link() puts them between F and
+ * G: what G returns or raises is what the innermost of them goes on with, and what the outermost
+ * returns or raises is what F's call of G does. So the interpreter itself enters and leaves them.
+ */
+struct fibril__pyframes {
+    struct fibril__pyframe *base, *first, *last; /* F's; of those pushed, the outermost and the
+                                                    innermost */
+    int count;
+    bool linked;
+    _PyStackChunk *chunk; /* where the data stack was before */
+    PyObject **top, **limit;
+};
+
+/* frames: a list of (function, instr, values), the outermost first. -1 with an exception. */
+int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObject *frames,
+                          PyObject *null);
+/* Takes over `handled`, the exception that is being handled in them, or NULL. */
+int fibril__pyframes_link(struct fibril__pyframes *p, PyThreadState *ts, PyObject *handled);
+/* Called by F, when G did not come to linking them; does nothing else. */
+void fibril__pyframes_drop(struct fibril__pyframes *p, PyThreadState *ts);
+
 /* What doctor says of the paths taken. */
 const char *fibril__pystate_describe(void);
 

@@ -9,10 +9,12 @@
  *     stackless_world.c     I/O; waiting for something to do
  *     stackless_switch.c    who runs next; beginning and ending
  *     stackless_bomb.c      exceptions on their way to another tasklet; stackless_throw.c to one
- * that is outside stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
+ *                           that is outside
+ *     stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
  *     stackless_channel.c   channels
  *     stackless_module.c    functions; stackless_watchdog.c run(); stackless_count.c instructions
- *     stackless_frames.c    f_back of suspended ones; stackless_pickle.c frames as data
+ *     stackless_frames.c    f_back of suspended ones
+ *     stackless_pickle.c    tasklets as data; stackless_resume.c their frames
  *
  * A tasklet is in at most one place, which then owns a reference: the ring of runnable ones, in
  * which the running one stands first; the queue of a channel; or `out`, parked in something that is
@@ -37,7 +39,7 @@ struct tasklet {
     PyObject_HEAD struct tasklet *next, *prev; /* ring: circular; queue: NULL at the ends */
     struct world *world;                       /* its thread's; kept by reference */
     PyObject *value; /* what it goes on with; before it is set up: its function */
-    PyObject *call;  /* (function, args, kwargs) until it begins, NULL: not set up */
+    PyObject *call;  /* (function, args, kwargs) until it ends, NULL: not set up */
     PyObject *weakrefs;
     struct channel *channel;           /* AT_QUEUE: which */
     struct tasklet *later;             /* in the world's list of those that are back */
@@ -211,6 +213,9 @@ void *fibril__slp_at(void *arg, void *p);
  */
 int fibril__slp_begin(struct tasklet *t);
 
+/* What t goes on with, or NULL with an exception. */
+PyObject *fibril__slp_claim(struct tasklet *t);
+
 /* ---- bombs (stackless_bomb.c) ---- */
 
 PyObject *fibril__slp_bomb_current(void); /* of the exception that is set */
@@ -252,6 +257,11 @@ void fibril__slp_forget_thrown(struct tasklet *t);
 
 PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused);
 PyObject *fibril__slp_setstate(PyObject *self, PyObject *state);
+/* Whether it is data now: a suspended tasklet asks fibril/_stackless_pickle.py. -1: exception. */
+int fibril__slp_restorable(struct tasklet *t);
+/* The function of tasklets that were suspended when they were pickled. It claims the value where
+ * they were. NULL until there is one. */
+extern PyObject *fibril__slp_resume;
 
 /* ---- the watchdog (stackless_watchdog.c) ---- */
 
@@ -286,6 +296,7 @@ int fibril__slp_bomb_init(PyObject *module);
 int fibril__slp_tasklet_init(PyObject *module);
 int fibril__slp_throw_init(PyObject *module);
 int fibril__slp_channel_init(PyObject *module);
+int fibril__slp_resume_init(PyObject *module);
 int fibril__py_stackless_init(PyObject *module);
 
 #endif

@@ -269,7 +269,8 @@ static PyMethodDef functions[] = {
 int fibril__py_stackless_init(PyObject *module)
 {
     if (fibril__slp_bomb_init(module) < 0 || fibril__slp_tasklet_init(module) < 0 ||
-        fibril__slp_channel_init(module) < 0 || fibril__slp_throw_init(module) < 0) {
+        fibril__slp_channel_init(module) < 0 || fibril__slp_throw_init(module) < 0 ||
+        fibril__slp_resume_init(module) < 0) {
         return -1;
     }
     fibril__slp_watch_frames();

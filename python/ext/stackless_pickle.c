@@ -1,20 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tasklets as data: a tasklet that has not begun, or has ended, is its function, arguments and
- * flags. One that is suspended cannot be pickled: see docs/stackless.md for why.
+ * Tasklets as data: its call (function, arguments), what it goes on with, flags and the channel in
+ * which it waits. One that is suspended is a call of fibril/_stackless_pickle.py's resume(), with
+ * its frames as the argument; so one that was loaded is as good as one that was just set up. See
+ * docs/stackless-pickling.md.
  */
 #include "stackless_core.h"
 
-static PyObject *pickling_error(const char *text, PyObject *what)
+/* What the module with the frames' meaning says to function(a, b); b may be NULL. */
+static PyObject *ask(const char *function, PyObject *a, PyObject *b)
 {
-    PyObject *module = PyImport_ImportModule("pickle");
-    PyObject *type = module ? PyObject_GetAttrString(module, "PicklingError") : NULL;
-    if (type) {
-        PyErr_Format(type, "%s: %R", text, what);
-    }
-    Py_XDECREF(type);
+    PyObject *module = PyImport_ImportModule("fibril._stackless_pickle");
+    PyObject *fn = module ? PyObject_GetAttrString(module, function) : NULL;
+    PyObject *result = fn ? PyObject_CallFunctionObjArgs(fn, a, b, NULL) : NULL;
+    Py_XDECREF(fn);
     Py_XDECREF(module);
-    return NULL;
+    return result;
+}
+
+static bool is_suspended(const struct tasklet *t)
+{
+    return t->begun && !t->ended;
+}
+
+int fibril__slp_restorable(struct tasklet *t)
+{
+    if (t->main || !is_suspended(t)) {
+        return !t->main;
+    }
+    PyObject *obstacle = ask("obstacle", object_of(t), NULL);
+    int restorable = obstacle == Py_None;
+    Py_XDECREF(obstacle);
+    return obstacle ? restorable : -1;
 }
 
 PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused)
@@ -25,20 +42,27 @@ PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused)
         PyErr_SetString(PyExc_RuntimeError, "You cannot __reduce__ the tasklet which is current.");
         return NULL;
     }
-    if (t->begun && !t->ended) {
-        return pickling_error("a tasklet that has begun cannot be pickled", self);
-    }
     int flags =
         t->atomic | t->ignore_nesting << 1 | t->block_trap << 2 | (t->place == AT_RING) << 3;
-    return Py_BuildValue("O()(iOO)", Py_TYPE(self), flags, t->value, t->call ? t->call : Py_None);
+    PyObject *both = is_suspended(t) ? ask("suspended", self, t->value)
+                                     : ask("unstarted", t->value, t->call ? t->call : Py_None);
+    if (!both) {
+        return NULL;
+    }
+    PyObject *value = PyTuple_GET_ITEM(both, 0), *call = PyTuple_GET_ITEM(both, 1);
+    PyObject *channel = t->channel ? (PyObject *)t->channel : Py_None;
+    PyObject *result = Py_BuildValue("O()(iOOO)", Py_TYPE(self), flags, value, call, channel);
+    Py_DECREF(both);
+    return result;
 }
 
+/* A channel puts those that wait in it into its queue itself: perhaps it has already. */
 PyObject *fibril__slp_setstate(PyObject *self, PyObject *state)
 {
     struct tasklet *t = tasklet_of(self);
     int flags;
-    PyObject *value, *call;
-    if (!PyArg_ParseTuple(state, "iOO:tasklet", &flags, &value, &call)) {
+    PyObject *value, *call, *channel = NULL;
+    if (!PyArg_ParseTuple(state, "iOO|O:tasklet", &flags, &value, &call, &channel)) {
         return NULL;
     }
     if (tasklet_alive(t)) {

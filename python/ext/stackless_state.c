@@ -256,7 +256,13 @@ FLAG(ignore_nesting, t->ignore_nesting)
 FLAG(block_trap, t->block_trap)
 FLAG(is_main, t->main)
 FLAG(is_current, is_current(t))
-FLAG(restorable, !t->main && (!t->begun || t->ended))
+
+static PyObject *get_restorable(PyObject *self, void *unused)
+{
+    (void)unused;
+    int rc = fibril__slp_restorable(tasklet_of(self));
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
 
 static PyObject *or_none(struct tasklet *t)
 {

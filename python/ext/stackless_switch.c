@@ -504,19 +504,23 @@ static void end(struct world *w, struct tasklet *t, PyObject *result)
     pass_on(w, next);
 }
 
+PyObject *fibril__slp_claim(struct tasklet *t)
+{
+    return claim(t);
+}
+
+/* The call stays where the garbage collector sees it: on the stack it would keep alive what refers
+ * to the tasklet. */
 static PyObject *call(struct tasklet *t)
 {
-    PyObject *call = t->call;
-    t->call = NULL;
-    PyObject *value = claim(t);
+    PyObject *fn = PyTuple_GET_ITEM(t->call, 0), *kwargs = PyTuple_GET_ITEM(t->call, 2);
+    PyObject *value = fn == fibril__slp_resume ? Py_NewRef(Py_None) : claim(t);
     PyObject *result = NULL;
     if (value) {
         Py_DECREF(value);
-        PyObject *kwargs = PyTuple_GET_ITEM(call, 2);
-        result = PyObject_Call(PyTuple_GET_ITEM(call, 0), PyTuple_GET_ITEM(call, 1),
-                               kwargs == Py_None ? NULL : kwargs);
+        result = PyObject_Call(fn, PyTuple_GET_ITEM(t->call, 1), kwargs == Py_None ? NULL : kwargs);
     }
-    Py_DECREF(call);
+    Py_CLEAR(t->call);
     return result;
 }
 

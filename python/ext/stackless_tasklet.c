@@ -333,7 +333,9 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
 static int clear(PyObject *self)
 {
     struct tasklet *t = tasklet_of(self);
-    Py_CLEAR(t->call);
+    if (!t->begun || t->ended) {
+        Py_CLEAR(t->call);
+    }
     if (!t->main) {
         tasklet_set_value(t, Py_NewRef(Py_None));
     }

@@ -65,6 +65,13 @@ def getuncollectables():
     return []
 
 
+def _pickler():
+    """pickle.Pickler that takes closures, lambdas and modules wherever they are; loaded when it is asked for."""
+    from ._stackless_pickle import Pickler
+
+    return Pickler
+
+
 def install():
     """From now on ``import stackless`` finds this module, and TaskletExit is a builtin, as in Stackless."""
     builtins.TaskletExit = TaskletExit
@@ -80,6 +87,7 @@ class _Module(types.ModuleType):
     threads = property(lambda self: getthreads())
     debug = property(lambda self: getdebug())
     uncollectables = property(lambda self: getuncollectables())
+    Pickler = property(lambda self: _pickler())
 
     def __reduce__(self):
         return importlib.import_module, (self.__name__,)

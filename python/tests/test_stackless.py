@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The cases of stackless_cases.py, in a process of their own: fibril.stackless enables fibril where it is imported."""
+"""The cases of stackless_*cases.py, in processes of their own: fibril.stackless enables fibril where it is imported."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -8,21 +9,23 @@ import sys
 import fibril
 import pytest
 
-CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stackless_cases.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+FILES = ("stackless_cases.py", "stackless_pickle_cases.py")[: 1 if sys.version_info >= (3, 12) else 2]
 
 
-def names():
-    """The test functions of the file; those with parameters run together."""
-    with open(CASES, encoding="utf-8") as file:
-        return [line.split("(")[0][4:] for line in file if line.startswith("def test_")]
+def cases():
+    """(file, test function); those with parameters run together."""
+    for name in FILES:
+        with open(os.path.join(HERE, name), encoding="utf-8") as file:
+            yield from [(name, line.split("(")[0][4:]) for line in file if line.startswith("def test_")]
 
 
-@pytest.fixture(scope="module")
-def outcome():
+@functools.lru_cache
+def outcome(file):
     """What pytest says of each case."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(fibril.__file__)))
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", CASES],
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", os.path.join(HERE, file)],
         env={**os.environ, "PYTHONPATH": package},
         capture_output=True,
         text=True,
@@ -32,7 +35,7 @@ def outcome():
     return result.stdout
 
 
-@pytest.mark.parametrize("name", names())
-def test_case(outcome, name):
-    lines = [line for line in outcome.splitlines() if f"::{name}" in line and "%]" in line]
-    assert lines and all(" PASSED" in line for line in lines), outcome
+@pytest.mark.parametrize("file, name", cases())
+def test_case(file, name):
+    lines = [line for line in outcome(file).splitlines() if f"::{name}" in line and "%]" in line]
+    assert lines and all(" PASSED" in line for line in lines), outcome(file)
