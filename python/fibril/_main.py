@@ -5,6 +5,7 @@ The program sees what it would see under plain Python: sys.argv, sys.path[0], a 
 not used for scripts: it takes __main__ away again while threads of the program may still run.
 """
 
+import importlib
 import os
 import sys
 import types
@@ -26,6 +27,7 @@ Runs a Python program whose threads are fibrils: they cost no OS thread, and blo
                     only touched pages cost memory
   --preempt MS      let others run when a thread computes longer than MS milliseconds (default: never)
   --greenlet        make `import greenlet` find fibril's greenlets
+  --stackless       make `import stackless` find fibril's tasklets and channels
   --dump-on-exit    write every fibril that is left and its stacks to standard error at exit
   --version         print the version and exit
   --help            print this and exit
@@ -58,7 +60,7 @@ def parse_ms(text):
 
 def parse(arguments):
     """Splits the command line: options as a dict, and what is left, the program first."""
-    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False, "greenlet": False}
+    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False, "greenlet": False, "stackless": False}
     valued = {"--poller": str, "--stack": parse_size, "--preempt": parse_ms}
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
@@ -69,7 +71,7 @@ def parse(arguments):
                     raise Usage(f"{name} wants a value")
                 value = rest.pop(0)
             options[name[2:]] = valued[name](value)
-        elif name in ("--dump-on-exit", "--greenlet") and not equals:
+        elif name in ("--dump-on-exit", "--greenlet", "--stackless") and not equals:
             options[name[2:].replace("-", "_")] = True
         elif name in ("--version", "-V"):
             options["version"] = True
@@ -177,10 +179,12 @@ def start(options):
         enable(preempt_ms=options["preempt"], poller=options["poller"], thread_stack_bytes=options["stack"])
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         raise Usage(str(error) or type(error).__name__) from None
-    if options["greenlet"]:
-        from . import greenlet
-
-        greenlet.install()
+    for name in ("greenlet", "stackless"):
+        if options[name]:
+            try:
+                importlib.import_module("fibril." + name).install()
+            except ImportError as error:
+                raise Usage(f"--{name}: {error}") from None
     if options["dump_on_exit"]:
         import atexit
 

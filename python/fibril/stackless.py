@@ -73,7 +73,12 @@ def _pickler():
 
 
 def install():
-    """From now on ``import stackless`` finds this module, and TaskletExit is a builtin, as in Stackless."""
+    """From now on ``import stackless`` finds this module, and TaskletExit is a builtin, as in Stackless.
+
+    Raises RuntimeError when another module of that name has been imported. Calling it again does nothing.
+    """
+    if sys.modules.get("stackless", sys.modules[__name__]) is not sys.modules[__name__]:
+        raise RuntimeError("another stackless module has been imported already: install fibril's first")
     builtins.TaskletExit = TaskletExit
     sys.modules["stackless"] = sys.modules[__name__]
 

@@ -807,6 +807,59 @@ def test_a_million_switches_leave_nothing():
     assert resident() - before < 1_000_000
 
 
+# ---- the module ------------------------------------------------------------------------------------------------
+
+
+def shell(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, env={**os.environ}
+    )
+
+
+def test_the_command_makes_programs_find_it():
+    code = "import stackless; stackless.tasklet(print)(TaskletExit.__name__); stackless.run(); print(stackless.__name__)"
+    done = shell("-m", "fibril", "--stackless", "-c", code)
+    assert (done.stdout, done.stderr) == ("TaskletExit\nfibril.stackless\n", "")
+
+
+def test_install_refuses_when_another_is_there():
+    code = "import sys, types; sys.modules['stackless'] = types.ModuleType('s'); from fibril import stackless\n"
+    done = shell("-c", code + "stackless.install()")
+    assert "RuntimeError: another stackless module has been imported already" in done.stderr
+
+
+def test_the_stubs_name_what_there_is():
+    """Each public name of the module and its types, and no other."""
+    import ast
+
+    with open(stackless.__file__ + "i", encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    stubs = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            stubs[node.name] = {name for item in node.body for name in bound(item)}
+        elif not isinstance(node, ast.ImportFrom):
+            stubs.update(dict.fromkeys(bound(node)))
+    public = {n for n in stubs if n[0] != "_"} - {"Pickler"} - {n for n in stubs if n.startswith("PICKLEFLAGS")}
+    assert public == set(stackless.__all__)
+    for cls in (stackless.tasklet, stackless.channel, stackless.bomb):
+        there = {n for n in vars(cls) if n[0] != "_"}
+        assert {n for n in stubs[cls.__name__] if n[0] != "_"} == there
+        assert all(getattr(cls, name).__doc__ for name in there)
+    assert all(getattr(stackless, name).__doc__ for name in stackless.__all__ if callable(getattr(stackless, name)))
+
+
+def bound(node):
+    """The names that a statement of a stub gives."""
+    import ast
+
+    if isinstance(node, ast.AnnAssign):
+        return [node.target.id]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets]
+    return [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+
+
 # ---- pickling --------------------------------------------------------------------------------------------------
 
 
