@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Runs the unit tests of the Stackless project, which are not part of this tree, on fibril.stackless.
+"""Runs the unit tests of the Stackless project, or of CCP's carbonengine/scheduler, on fibril.stackless.
 
-    stackless_tests.py FOLDER [MODULE...]  FOLDER is Stackless/unittests of a checkout
+    stackless_tests.py FOLDER [MODULE...]           FOLDER is Stackless/unittests of a checkout of stackless
+    stackless_tests.py --carbon FOLDER [MODULE...]  FOLDER is a checkout of scheduler
 
-Each module is a process of its own; a test that kills it or takes longer than its limit is a result like others, and
-the tests after it run in a new process. What does not pass counts as a failure unless stackless_exceptions.txt lists
-it with its reason. What the tests want of Stackless's own test helpers in C is replaced below.
+None is part of this tree. Each module is a process of its own; a test that kills it or takes longer than its limit is a result like others, and
+the tests after it run in a new process. What does not pass counts as a failure unless stackless_exceptions.txt (or
+carbon_exceptions.txt) lists it with its reason. What the tests want of test helpers in C is replaced below, and by
+carbon_scheduler.py.
 """
 import fnmatch
 import os
@@ -18,20 +20,21 @@ import threading
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT = 20  # seconds without a word from the process
 MOST_PROCESSES = 30
+CARBON = "test_channel test_queuechannel test_scheduler test_tasklet".split()
 MODULES = """test_channel test_chan_cb test_sched_cb test_miscell test_exception test_weakref test_generator
     test_outside test_watchdog test_thread test_defects test_shutdown test_tracing test_transfer_errors test_tstate
     test_pickle""".split()
 
 
-def read_exceptions():
+def read_exceptions(name):
     """[(pattern of test ids, reason)]"""
     out = []
-    with open(os.path.join(HERE, "stackless_exceptions.txt"), encoding="utf-8") as lines:
+    with open(os.path.join(HERE, name), encoding="utf-8") as lines:
         for line in lines:
             if line.strip() and line[0] != "#":
                 pattern, _, reason = line.strip().partition(": ")
                 if not reason:
-                    raise SystemExit("stackless_exceptions.txt: no reason: " + line.strip())
+                    raise SystemExit(f"{name}: no reason: {line.strip()}")
                 out.append((pattern, reason))
     return out
 
@@ -51,7 +54,7 @@ def helpers(stackless):
             stackless.schedule()
 
     def get_thread_info(thread_id=-1, flags=0, plain=stackless.get_thread_info):
-        return plain(thread_id) + (([None], 0) if flags else ())
+        return plain(thread_id, flags) + ((None, 0, None) if flags == 1 << 30 else ())
 
     stackless._test_nostacklesscall = apply
     stackless.test_cframe = stackless.test_cframe_nr = test_cframe
@@ -62,16 +65,43 @@ def helpers(stackless):
     sys.modules["_teststackless"] = module
 
 
-def worker(folder, name, skip):
-    import builtins
-    import importlib
-    import unittest
+def install():
+    """Stackless as the tests expect it. Their threads count on being preempted."""
+    import fibril
 
+    fibril.enable(preempt_ms=5)
     from fibril import stackless
 
     stackless.install()
     helpers(stackless)
+    return stackless
+
+
+def prepare_stackless(folder):
+    import builtins
+
+    stackless = install()
     sys.path.insert(0, folder)
+    import support
+
+    support.get_tasklets_with_cstate = lambda: []
+    call = subprocess.call  # children need the environment, in which this module is
+    subprocess.call = lambda command, **options: call([a for a in command if a not in ("-E", "-S")], **options)
+    builtins.stackless = stackless  # test_weakref forgets to import it
+
+
+def prepare_carbon(folder):
+    import carbon_scheduler
+
+    sys.modules["_scheduler"] = carbon_scheduler
+    sys.path[:0] = [os.path.join(folder, "python"), os.path.join(folder, "tests", "python", "scheduler", "tests")]
+
+
+def worker(kind, folder, name, skip):
+    import importlib
+    import unittest
+
+    (prepare_carbon if kind == "carbon" else prepare_stackless)(folder)
     out = os.fdopen(os.dup(1), "w", buffering=1)
 
     class Result(unittest.TestResult):
@@ -108,10 +138,6 @@ def worker(folder, name, skip):
         for test in suite:
             yield from each(test) if isinstance(test, unittest.TestSuite) else [test]
 
-    import support
-
-    support.get_tasklets_with_cstate = lambda: []
-    builtins.stackless = stackless  # test_weakref forgets to import it
     tests = each(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(name)))
     unittest.TestSuite(test for test in tests if test.id() not in skip).run(Result())
     print("done", file=out)
@@ -120,9 +146,9 @@ def worker(folder, name, skip):
 # ---- the process that watches --------------------------------------------------------------------------------
 
 
-def run_once(folder, name, results, log):
+def run_once(kind, folder, name, results, log):
     """One process; returns whether it came to its end."""
-    command = [sys.executable, os.path.abspath(__file__), "--worker", folder, name]
+    command = [sys.executable, os.path.abspath(__file__), "--worker", kind, folder, name]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     child.stdin.write("\n".join(results))
     child.stdin.close()
@@ -147,17 +173,17 @@ def run_once(folder, name, results, log):
     return done or not current
 
 
-def main(folder, names):
-    exceptions, failed, total, listed = read_exceptions(), 0, 0, 0
+def main(kind, folder, names):
+    exceptions, failed, total, listed = read_exceptions(kind + "_exceptions.txt"), 0, 0, 0
     children = tempfile.TemporaryDirectory()  # so that processes which the tests start find the module, too
     with open(os.path.join(children.name, "stackless.py"), "w", encoding="utf-8") as file:
-        file.write("import fibril.stackless\nfibril.stackless.install()\n")
-    os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), children.name])
-    for name in names or MODULES:
+        file.write("import stackless_tests\nstackless_tests.install()\n")
+    os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), children.name, HERE])
+    for name in names or (CARBON if kind == "carbon" else MODULES):
         results = {}
         with open(os.environ.get("STACKLESS_LOG", os.devnull), "a", encoding="utf-8") as log:
             for _ in range(MOST_PROCESSES):
-                if run_once(folder, name, results, log):
+                if run_once(kind, folder, name, results, log):
                     break
         passed = sum(word == "pass" for word in results.values())
         skipped = sum(word == "skip" for word in results.values())
@@ -177,8 +203,10 @@ def main(folder, names):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        worker(sys.argv[2], sys.argv[3], set(sys.stdin.read().split("\n")))
+        worker(*sys.argv[2:5], set(sys.stdin.read().split("\n")))
     elif len(sys.argv) < 2:
         sys.exit(__doc__)
+    elif sys.argv[1] == "--carbon" and len(sys.argv) > 2:
+        sys.exit(main("carbon", sys.argv[2], sys.argv[3:]))
     else:
-        sys.exit(main(sys.argv[1], sys.argv[2:]))
+        sys.exit(main("stackless", sys.argv[1], sys.argv[2:]))

@@ -66,6 +66,7 @@ struct fibril__py {
     uint64_t handed; /* switches that kept the GIL */
 
     PyThreadState *keeper; /* of the fibril that watches over timeouts */
+    PyThreadState *ticker; /* of the OS thread that preempts; NULL: there is none */
 
     PyObject *cancelled, *deadlock, *closed; /* exception types */
     PyTypeObject *fibril_type, *channel_type;

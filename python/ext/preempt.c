@@ -30,6 +30,7 @@ static void *tick(void *arg)
     (void)arg;
     PyGILState_STATE state = PyGILState_Ensure();
     PyThreadState *ts = PyEval_SaveThread();
+    fibril__py.ticker = ts;
     const struct timespec interval = {.tv_sec = ticker.interval_ns / 1000000000,
                                       .tv_nsec = ticker.interval_ns % 1000000000};
     uint64_t before = switches();
@@ -45,6 +46,7 @@ static void *tick(void *arg)
     }
     if (!fibril__py.ending) {
         PyEval_RestoreThread(ts);
+        fibril__py.ticker = NULL;
         PyGILState_Release(state);
     }
     return NULL;

@@ -170,6 +170,7 @@ static void thread_ended(PyObject *capsule)
         w->switch_trap = 0;
         fibril__slp_last = w; /* while it can no more be found in the dict */
         kill_all(w);
+        empty_ring(w);
         let_go(w);
     }
     forget(w);

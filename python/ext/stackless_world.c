@@ -245,7 +245,7 @@ bool fibril__slp_world_hopeful(const struct world *w)
     for (; ts; ts = PyThreadState_Next(ts)) {
         const struct world *other = fibril__slp_world_of(ts);
         bool waits = other && other->idle && !other->current && other->out == 0;
-        if (ts != w->ts && ts != fibril__py.keeper && !waits) {
+        if (ts != w->ts && ts != fibril__py.keeper && ts != fibril__py.ticker && !waits) {
             return true;
         }
     }
