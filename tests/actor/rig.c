@@ -19,6 +19,11 @@ static void note_trouble(const struct fibril_actor_report *r)
     noted.crashes++;
 }
 
+void note_nothing(const struct fibril_actor_report *r)
+{
+    (void)r;
+}
+
 void rig_run(fibril_fn *body)
 {
     struct fibril_opts opts = {.poller = "sim", .seed = 1};
@@ -64,8 +69,13 @@ int expect(uint64_t tag)
 
 struct fibril_signal expect_signal(uint64_t tag)
 {
+    return expect_signal_within(tag, 1000);
+}
+
+struct fibril_signal expect_signal_within(uint64_t tag, int64_t ms)
+{
     struct fibril_message *m;
-    ASSERT_OK(fibril_actor_receive(fibril_after(MS(1000)), &m));
+    ASSERT_OK(fibril_actor_receive(fibril_after(MS(ms)), &m));
     ASSERT_EQ(fibril_message_tag(m), tag);
     ASSERT_EQ(fibril_message_kind(m), FIBRIL_MESSAGE_SIGNAL);
     struct fibril_signal signal = *(struct fibril_signal *)fibril_message_data(m);

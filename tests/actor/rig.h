@@ -39,6 +39,8 @@ extern struct noted noted;
 #define UNUSED_ARG __attribute__((unused))
 
 void rig_run(fibril_fn *body);
+/* For fibril_actor_on_trouble. */
+void note_nothing(const struct fibril_actor_report *r);
 
 /* Lets all others run until they wait. */
 void settle(void);
@@ -52,6 +54,7 @@ void tell(uint64_t actor, uint64_t tag, int value);
 int expect(uint64_t tag);
 /* Takes the next message, which must be a signal with this tag, and returns it. */
 struct fibril_signal expect_signal(uint64_t tag);
+struct fibril_signal expect_signal_within(uint64_t tag, int64_t ms);
 
 uint64_t spawn(fibril_fn *fn, void *arg);
 uint64_t spawn_linked(fibril_fn *fn, void *arg);
