@@ -66,6 +66,7 @@ FIBRIL_API void fibril_message_free(struct fibril_message *m);
 FIBRIL_API uint64_t fibril_message_tag(const struct fibril_message *m);
 FIBRIL_API size_t fibril_message_size(const struct fibril_message *m);
 FIBRIL_API void *fibril_message_data(struct fibril_message *m);
+FIBRIL_API const void *fibril_message_peek(const struct fibril_message *m);
 /* Gives a message that is the caller's another tag, so that it can be sent on. */
 FIBRIL_API void fibril_message_set_tag(struct fibril_message *m, uint64_t tag);
 
@@ -229,7 +230,8 @@ FIBRIL_API int fibril_actor_refuse(struct fibril_from from, int error);
  * told to end. */
 FIBRIL_API int fibril_actor_receive(int64_t deadline_ns, struct fibril_message **ret_message);
 
-/* Says whether a message is wanted; depends on the message and arg only. Must not park. */
+/* Says whether a message is wanted; depends on the message and arg only, and what it says of a
+ * message and an arg stays true. Must not park. */
 typedef bool fibril_message_match(const struct fibril_message *m, void *arg);
 
 /* Takes the oldest message that match(m, arg) wants; the others stay in their order. What was

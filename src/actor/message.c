@@ -127,6 +127,11 @@ void *fibril_message_data(struct fibril_message *m)
                : (void *)(m + 1);
 }
 
+const void *fibril_message_peek(const struct fibril_message *m)
+{
+    return fibril_message_data((struct fibril_message *)(uintptr_t)m);
+}
+
 void fibril_message_set_tag(struct fibril_message *m, uint64_t tag)
 {
     m->tag = tag;

@@ -12,129 +12,71 @@
 
 #include "base/alloc.h"
 #include "base/compiler.h"
+#include "base/map.h"
 #include "base/spin.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum { LABEL_BYTES_MAX = 255, BUCKETS_MIN = 64 };
+enum { LABEL_BYTES_MAX = 255 };
 
 enum label_kind { A_NAME, A_TOPIC };
 
 struct membership {
-    struct membership *next; /* in the bucket of its actor */
+    struct fibril__map_node by_actor; /* first */
     struct label *of;
-    uint64_t actor;
     size_t place; /* among the label's members */
 };
 
 struct label {
-    struct label *next;
+    struct fibril__map_node by_hash; /* first */
     struct membership **members;
     size_t count, room;
-    uint32_t hash;
     uint8_t kind;
     char text[];
 };
 
 static struct fibril__spin lock = {.shared = true}; /* of all below */
-static struct label **labels;
-static struct membership **memberships;
-static size_t buckets, label_count, membership_count;
+static struct fibril__map labels, memberships;
 
-static uint32_t hash_text(enum label_kind kind, const char *text)
+static uint64_t hash_text(enum label_kind kind, const char *text)
 {
-    uint32_t h = 2166136261u + (uint32_t)kind;
+    uint64_t h = UINT64_C(0xcbf29ce484222325) + (uint64_t)kind;
     for (const char *c = text; *c; c++) {
-        h = (h ^ (unsigned char)*c) * 16777619u;
+        h = (h ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
     }
-    return h ^ h >> 15;
-}
-
-static size_t bucket_of(uint64_t actor)
-{
-    return (size_t)((actor * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (buckets - 1);
-}
-
-/* ---- growing ---- */
-
-static void rehash(struct label **new_labels, struct membership **new_memberships, size_t n)
-{
-    size_t old = buckets;
-    buckets = n;
-    for (size_t i = 0; i < old; i++) {
-        for (struct label *l = labels[i], *next; l; l = next) {
-            next = l->next;
-            l->next = new_labels[l->hash & (n - 1)];
-            new_labels[l->hash & (n - 1)] = l;
-        }
-        for (struct membership *m = memberships[i], *next; m; m = next) {
-            next = m->next;
-            m->next = new_memberships[bucket_of(m->actor)];
-            new_memberships[bucket_of(m->actor)] = m;
-        }
-    }
-    fibril__free(labels);
-    fibril__free(memberships);
-    labels = new_labels;
-    memberships = new_memberships;
-}
-
-static int make_room(void)
-{
-    if (buckets > label_count && buckets > membership_count) {
-        return 0;
-    }
-    size_t n = buckets ? 2 * buckets : BUCKETS_MIN;
-    struct label **new_labels = fibril__alloc_zero(n * sizeof(struct label *));
-    struct membership **new_memberships = fibril__alloc_zero(n * sizeof(struct membership *));
-    if (!new_labels || !new_memberships) {
-        fibril__free(new_labels);
-        fibril__free(new_memberships);
-        return buckets ? 0 : -ENOMEM; /* longer chains do no harm */
-    }
-    rehash(new_labels, new_memberships, n);
-    return 0;
-}
-
-/* An empty registry keeps nothing. */
-static void give_back_if_empty(void)
-{
-    if (label_count == 0) {
-        fibril__free(labels);
-        fibril__free(memberships);
-        labels = NULL;
-        memberships = NULL;
-        buckets = 0;
-    }
+    return h;
 }
 
 /* ---- labels ---- */
 
-static struct label **find_label(enum label_kind kind, const char *text)
+/* An empty registry keeps nothing. */
+static void give_back_if_empty(void)
 {
-    uint32_t hash = hash_text(kind, text);
-    struct label **at = buckets ? &labels[hash & (buckets - 1)] : NULL;
-    while (at && *at) {
-        if ((*at)->hash == hash && (*at)->kind == kind && strcmp((*at)->text, text) == 0) {
-            return at;
-        }
-        at = &(*at)->next;
+    if (labels.count == 0) {
+        fibril__map_fini(&labels);
+        fibril__map_fini(&memberships);
     }
-    return NULL;
+}
+
+static struct label *find_label(enum label_kind kind, const char *text)
+{
+    uint64_t hash = hash_text(kind, text);
+    struct label *l = (struct label *)(void *)fibril__map_find(&labels, hash);
+    while (l && (l->by_hash.key != hash || l->kind != kind || strcmp(l->text, text) != 0)) {
+        l = (struct label *)(void *)l->by_hash.next;
+    }
+    return l;
 }
 
 static struct label *make_label(enum label_kind kind, const char *text)
 {
     size_t bytes = strlen(text) + 1;
-    struct label *l = fibril__alloc(sizeof *l + bytes);
+    struct label *l = fibril__map_reserve(&labels) == 0 ? fibril__alloc(sizeof *l + bytes) : NULL;
     if (l) {
-        uint32_t hash = hash_text(kind, text);
-        struct label **bucket = &labels[hash & (buckets - 1)];
-        *l = (struct label){.next = *bucket, .hash = hash, .kind = (uint8_t)kind};
+        *l = (struct label){.kind = (uint8_t)kind};
         memcpy(l->text, text, bytes);
-        *bucket = l;
-        label_count++;
+        fibril__map_insert(&labels, &l->by_hash, hash_text(kind, text));
     }
     return l;
 }
@@ -144,9 +86,7 @@ static void drop_label_if_empty(struct label *l)
     if (l->count > 0) {
         return;
     }
-    struct label **at = find_label((enum label_kind)l->kind, l->text);
-    *at = l->next;
-    label_count--;
+    fibril__map_remove(&labels, &l->by_hash);
     fibril__free(l->members);
     fibril__free(l);
 }
@@ -171,43 +111,35 @@ static int grow_members(struct label *l)
 static int enter(struct label *l, uint64_t actor)
 {
     struct membership *m = fibril__alloc(sizeof *m);
-    if (!m || grow_members(l) < 0) {
+    if (!m || grow_members(l) < 0 || fibril__map_reserve(&memberships) < 0) {
         fibril__free(m);
         return -ENOMEM;
     }
-    struct membership **bucket = &memberships[bucket_of(actor)];
-    *m = (struct membership){.next = *bucket, .of = l, .actor = actor, .place = l->count};
-    *bucket = m;
+    *m = (struct membership){.of = l, .place = l->count};
+    fibril__map_insert(&memberships, &m->by_actor, actor);
     l->members[l->count++] = m;
-    membership_count++;
     return 0;
 }
 
-/* Frees the membership that *at points to, and its label after the last. */
-static void leave(struct membership **at)
+/* Frees the membership, and its label after the last. */
+static void leave(struct membership *m)
 {
-    struct membership *m = *at;
     struct label *l = m->of;
-    *at = m->next;
     l->members[m->place] = l->members[--l->count];
     l->members[m->place]->place = m->place;
-    membership_count--;
+    fibril__map_remove(&memberships, &m->by_actor);
     fibril__free(m);
     drop_label_if_empty(l);
 }
 
 /* The membership of the actor in that label, or with NULL its name. */
-static struct membership **find_membership(uint64_t actor, const struct label *l)
+static struct membership *find_membership(uint64_t actor, const struct label *l)
 {
-    struct membership **at = buckets ? &memberships[bucket_of(actor)] : NULL;
-    while (at && *at) {
-        struct membership *m = *at;
-        if (m->actor == actor && (l ? m->of == l : m->of->kind == A_NAME)) {
-            return at;
-        }
-        at = &m->next;
+    struct membership *m = (struct membership *)(void *)fibril__map_find(&memberships, actor);
+    while (m && (m->by_actor.key != actor || (l ? m->of != l : m->of->kind != A_NAME))) {
+        m = (struct membership *)(void *)m->by_actor.next;
     }
-    return NULL;
+    return m;
 }
 
 /* ---- for the rest of the floor ---- */
@@ -215,13 +147,9 @@ static struct membership **find_membership(uint64_t actor, const struct label *l
 void fibril__registry_forget(uint64_t actor)
 {
     fibril__spin_lock(&lock);
-    struct membership **at = buckets ? &memberships[bucket_of(actor)] : NULL;
-    while (at && *at) {
-        if ((*at)->actor == actor) {
-            leave(at);
-        } else {
-            at = &(*at)->next;
-        }
+    struct fibril__map_node *node;
+    while ((node = fibril__map_find(&memberships, actor)) != NULL) {
+        leave((struct membership *)(void *)node);
     }
     give_back_if_empty();
     fibril__spin_unlock(&lock);
@@ -234,10 +162,10 @@ void fibril__registry_name(const struct fibril__actor *a, char *text, size_t siz
         return;
     }
     fibril__spin_lock(&lock);
-    struct membership **at = find_membership(a->id, NULL);
-    if (at) {
-        size_t n = strnlen((*at)->of->text, size - 1);
-        memcpy(text, (*at)->of->text, n);
+    struct membership *m = find_membership(a->id, NULL);
+    if (m) {
+        size_t n = strnlen(m->of->text, size - 1);
+        memcpy(text, m->of->text, n);
         text[n] = '\0';
     }
     fibril__spin_unlock(&lock);
@@ -253,17 +181,15 @@ static int check(const char *text)
 
 static int enter_label(enum label_kind kind, const char *text, uint64_t actor)
 {
-    struct label **found = find_label(kind, text);
-    if (kind == A_NAME && (found || find_membership(actor, NULL))) {
+    struct label *l = find_label(kind, text);
+    if (kind == A_NAME && (l || find_membership(actor, NULL))) {
         return -EEXIST;
     }
-    int rc = make_room();
-    found = find_label(kind, text);
-    struct label *l = rc < 0 ? NULL : found ? *found : make_label(kind, text);
+    l = l ? l : make_label(kind, text);
     if (!l) {
         return -ENOMEM;
     }
-    rc = enter(l, actor);
+    int rc = enter(l, actor);
     drop_label_if_empty(l);
     return rc;
 }
@@ -291,8 +217,8 @@ int fibril_actor_register(uint64_t actor, const char *name)
 uint64_t fibril_actor_whereis(const char *name)
 {
     fibril__spin_lock(&lock);
-    struct label **found = find_label(A_NAME, name);
-    uint64_t actor = found ? (*found)->members[0]->actor : 0;
+    struct label *found = find_label(A_NAME, name);
+    uint64_t actor = found ? found->members[0]->by_actor.key : 0;
     fibril__spin_unlock(&lock);
     return actor;
 }
@@ -300,9 +226,9 @@ uint64_t fibril_actor_whereis(const char *name)
 int fibril_actor_unregister(const char *name)
 {
     fibril__spin_lock(&lock);
-    struct label **found = find_label(A_NAME, name);
+    struct label *found = find_label(A_NAME, name);
     if (found) {
-        leave(find_membership((*found)->members[0]->actor, *found));
+        leave(found->members[0]);
         give_back_if_empty();
     }
     fibril__spin_unlock(&lock);
@@ -317,23 +243,23 @@ int fibril_topic_join(const char *topic, uint64_t actor)
 int fibril_topic_leave(const char *topic, uint64_t actor)
 {
     fibril__spin_lock(&lock);
-    struct label **found = find_label(A_TOPIC, topic);
-    struct membership **at = found ? find_membership(actor, *found) : NULL;
-    if (at) {
-        leave(at);
+    struct label *found = find_label(A_TOPIC, topic);
+    struct membership *m = found ? find_membership(actor, found) : NULL;
+    if (m) {
+        leave(m);
         give_back_if_empty();
     }
     fibril__spin_unlock(&lock);
-    return at ? 0 : -ENOENT;
+    return m ? 0 : -ENOENT;
 }
 
 size_t fibril_topic_members(const char *topic, uint64_t *ret_actors, size_t n)
 {
     fibril__spin_lock(&lock);
-    struct label **found = find_label(A_TOPIC, topic);
-    size_t count = found ? (*found)->count : 0;
+    struct label *found = find_label(A_TOPIC, topic);
+    size_t count = found ? found->count : 0;
     for (size_t i = 0; i < count && i < n; i++) {
-        ret_actors[i] = (*found)->members[i]->actor;
+        ret_actors[i] = found->members[i]->by_actor.key;
     }
     fibril__spin_unlock(&lock);
     return count;

@@ -11,15 +11,13 @@
 #include "base/assert.h"
 #include "base/compiler.h"
 #include "base/heap.h"
+#include "base/map.h"
 
 #include <errno.h>
 
-enum { BUCKETS_MIN = 16 };
-
 struct timer {
     struct fibril__heap_node node; /* first */
-    struct timer *next;            /* in its bucket */
-    uint64_t id;
+    struct fibril__map_node by_id;
     uint64_t actor;
     struct fibril_message *message;
     int64_t deadline_ns, interval_ns;
@@ -28,50 +26,13 @@ struct timer {
 struct fibril__keeper {
     struct fibril_spot spot;
     struct fibril__heap heap;
-    struct timer **buckets; /* by id */
-    size_t bucket_count, count;
+    struct fibril__map timers; /* by id */
 };
-
-/* ---- finding ---- */
-
-static struct timer **bucket_of(const struct fibril__keeper *k, uint64_t id)
-{
-    return &k->buckets[id & (k->bucket_count - 1)];
-}
-
-static int make_room(struct fibril__keeper *k)
-{
-    if (k->count < k->bucket_count) {
-        return 0;
-    }
-    struct fibril__keeper old = *k;
-    size_t n = old.bucket_count ? 2 * old.bucket_count : BUCKETS_MIN;
-    struct timer **buckets = fibril__alloc_zero(n * sizeof *buckets);
-    if (!buckets) {
-        return -ENOMEM;
-    }
-    k->buckets = buckets;
-    k->bucket_count = n;
-    for (size_t i = 0; i < old.bucket_count; i++) {
-        for (struct timer *t = old.buckets[i], *next; t; t = next) {
-            next = t->next;
-            t->next = *bucket_of(k, t->id);
-            *bucket_of(k, t->id) = t;
-        }
-    }
-    fibril__free(old.buckets);
-    return 0;
-}
 
 /* Takes t out of everything and frees it, without its message. */
 static void drop(struct fibril__keeper *k, struct timer *t)
 {
-    struct timer **at = bucket_of(k, t->id);
-    while (*at != t) {
-        at = &(*at)->next;
-    }
-    *at = t->next;
-    k->count--;
+    fibril__map_remove(&k->timers, &t->by_id);
     fibril__heap_remove(&k->heap, &t->node);
     fibril__free(t);
 }
@@ -144,7 +105,7 @@ static int keep(void *arg)
         fibril__free(t);
     }
     fibril__heap_fini(&k->heap);
-    fibril__free(k->buckets);
+    fibril__map_fini(&k->timers);
     fibril__actors_close(part);
     fibril__free(k);
     return 0;
@@ -170,17 +131,15 @@ int fibril__keeper_start(struct fibril__actors *part)
 
 /* ---- the calls ---- */
 
-static int arm(struct fibril__keeper *k, struct timer *t)
+static int arm(struct fibril__keeper *k, struct timer *t, uint64_t id)
 {
-    int rc = make_room(k);
+    int rc = fibril__map_reserve(&k->timers);
     rc = rc == 0 ? fibril__heap_reserve(&k->heap) : rc;
     if (rc < 0) {
         return rc;
     }
     bool first = t->deadline_ns < fibril__heap_min(&k->heap);
-    t->next = *bucket_of(k, t->id);
-    *bucket_of(k, t->id) = t;
-    k->count++;
+    fibril__map_insert(&k->timers, &t->by_id, id);
     t->node.index = FIBRIL__HEAP_OUT;
     fibril__heap_insert(&k->heap, &t->node, t->deadline_ns);
     if (first) {
@@ -204,13 +163,10 @@ int fibril_actor_send_at(uint64_t actor, struct fibril_message *m, int64_t deadl
     if (!t) {
         return rc < 0 ? rc : -ENOMEM;
     }
-    *t = (struct timer){.id = fibril__ref_new(),
-                        .actor = actor,
-                        .message = m,
-                        .deadline_ns = deadline_ns,
-                        .interval_ns = interval_ns};
-    uint64_t id = t->id;
-    rc = arm(part->keeper, t);
+    *t = (struct timer){
+        .actor = actor, .message = m, .deadline_ns = deadline_ns, .interval_ns = interval_ns};
+    uint64_t id = fibril__ref_new();
+    rc = arm(part->keeper, t, id);
     if (rc < 0) {
         fibril__free(t);
         return rc;
@@ -225,13 +181,11 @@ int fibril_actor_cancel_timer(uint64_t timer)
 {
     struct fibril__actors *part = fibril__actors_here();
     struct fibril__keeper *k = part ? part->keeper : NULL;
-    struct timer *t = k && k->bucket_count ? *bucket_of(k, timer) : NULL;
-    while (t && t->id != timer) {
-        t = t->next;
-    }
-    if (!t) {
+    struct fibril__map_node *node = k ? fibril__map_find(&k->timers, timer) : NULL;
+    if (!node) {
         return -ENOENT;
     }
+    struct timer *t = CONTAINER_OF(node, struct timer, by_id);
     fibril_message_free(t->message);
     drop(k, t);
     return 0;

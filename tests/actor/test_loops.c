@@ -144,7 +144,8 @@ LOOPS_TEST(links_monitors_and_their_ends_cross_each_other)
     for (int r = 0; r < rounds(2000); r++) {
         uint64_t ref;
         struct fibril_actor_opts opts = {.link = true};
-        uint64_t a = spawn_on((unsigned)r % LOOPS, lives_shortly, (void *)(uintptr_t)(r % 4), &opts);
+        uint64_t a =
+            spawn_on((unsigned)r % LOOPS, lives_shortly, (void *)(uintptr_t)(r % 4), &opts);
         ASSERT_OK(fibril_actor_monitor(a, &ref));
         if (r % 2) {
             ASSERT_OK(fibril_actor_unlink(a));
@@ -376,6 +377,7 @@ LOOPS_TEST(the_least_loaded_loop_gets_the_actor)
         ASSERT_OK(fibril_actor_self() ? 0 : -1);
         ASSERT_OK(fibril_actor_spawn(idle, NULL, &opts, &actor));
     }
+    fibril_sleep(MS(20)); /* the others have arrived */
     uint64_t here[64];
     ASSERT_EQ(fibril_actor_list(0, here, 64), 10);
     return 0;
