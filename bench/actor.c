@@ -8,7 +8,9 @@
 
 #include "measure.h"
 
-#include <fibril/actor.h>
+#include <fibril/supervisor.h>
+
+#include <limits.h>
 
 enum {
     PING = 1,
@@ -172,14 +174,52 @@ static void bench_selective(void)
     row("100000 to none", "x", among / alone);
 }
 
+/* n children under one supervisor, killed and started again ten times over. */
+static void bench_restart(void)
+{
+    enum { ROUNDS = 10 };
+    static const struct fibril_child_spec pattern[] = {{.fn = idle}};
+    struct fibril_supervisor_spec spec = {
+        .strategy = FIBRIL_SIMPLE, .intensity = UINT_MAX, .children = pattern, .n_children = 1};
+    struct fibril_child *now = calloc((size_t)n, sizeof *now);
+    uint64_t supervisor, child;
+    size_t count;
+    must(fibril_supervisor_start(&spec, NULL, &supervisor), "fibril_supervisor_start");
+    for (long i = 0; i < n; i++) {
+        must(fibril_supervisor_add(supervisor, NULL, NULL, FIBRIL_FOREVER, &child), "add");
+    }
+    fibril_yield();
+    int64_t ns = 0;
+    for (int r = 0; r < ROUNDS; r++) {
+        must(fibril_supervisor_children(supervisor, now, (size_t)n, FIBRIL_FOREVER, &count),
+             "list");
+        arrived = 0;
+        int64_t start = cpu_ns();
+        for (size_t i = 0; i < count; i++) {
+            must(fibril_actor_exit(now[i].actor, FIBRIL_EXIT_KILL), "fibril_actor_exit");
+        }
+        while (arrived < n) {
+            fibril_yield();
+        }
+        ns += cpu_ns() - start;
+    }
+    row("kill, restart", "us", (double)ns / 1000 / ROUNDS / (double)n);
+    free(now);
+}
+
+static void ignore(const struct fibril_actor_report *report)
+{
+}
+
 static const struct bench {
     const char *name;
     void (*run)(void);
     long n; /* unless the command line gives one */
 } benches[] = {
-    {"ping", bench_ping, 5000000}, {"ping2", bench_ping2, 300000},
-    {"link", bench_link, 3000000}, {"idle", bench_idle, 100000},
-    {"many", bench_many, 5000000}, {"selective", bench_selective, 3000000},
+    {"ping", bench_ping, 5000000},     {"ping2", bench_ping2, 300000},
+    {"link", bench_link, 3000000},     {"idle", bench_idle, 100000},
+    {"many", bench_many, 5000000},     {"selective", bench_selective, 3000000},
+    {"restart", bench_restart, 10000},
 };
 
 static int run(void *arg)
@@ -191,6 +231,7 @@ static int run(void *arg)
 int main(int argc, char **argv)
 {
     options = parse_options(argc, argv);
+    fibril_actor_on_trouble(ignore); /* thousands are killed */
     for (size_t i = 0; i < sizeof(benches) / sizeof(*benches); i++) {
         struct bench b = benches[i];
         if (options.n_args && !strcmp(options.args[0], b.name)) {

@@ -84,6 +84,42 @@ def micro(name, title, ref, peers, targets, counts=(None,), quick=(None,), copie
     return Bench(name, title, ref, programs, targets, **kw)
 
 
+# ---- actors ------------------------------------------------------------------------------------------
+
+def actor(name, title, targets, stacks=("own", "copied"), core=None, quick=()):
+    """One of bench/actor.c beside the same in Erlang."""
+    def own(stack):
+        return lambda ctx: run_for_rows([ctx.builder.own("actor"), name, *(quick if ctx.quick else ()), "--stack",
+                                         stack], *((core,) if core else ()))
+
+    def erlang(ctx):
+        argv = ctx.builder.peer_argv(PEERS["erlang"]) + ["actor", name, *(quick if ctx.quick else ())]
+        if core:  # a scheduler on each
+            argv[argv.index("1:1")] = "2:2"
+        return run_for_rows(argv, *((core,) if core else ()))
+
+    programs = {"fibril-" + stack: own(stack) for stack in stacks}
+    return Bench("actor_" + name, title, "erlang", {**programs, "erlang": erlang}, targets)
+
+
+def actors():
+    return [
+        actor("ping", "round trip of two actors in one loop",
+              [Target("round trip", "fibril-own", 0.25, "erlang")]),
+        actor("ping2", "round trip of two actors on two loops, each on an OS thread of its own",
+              [Target("round trip, processor", "fibril-own", 1, "erlang")], core=CORES),
+        actor("link", "spawn an actor with a link, take its exit signal",
+              [Target("spawn, exit", "fibril-own", 0.15, "erlang")]),
+        actor("idle", "memory of an idle actor, page tables counted", [Target("100000", "fibril-copied", 600)]),
+        actor("many", "one message from 1,000 senders to one receiver",
+              [Target("1000 senders", "fibril-own", 0.5, "erlang")]),
+        actor("selective", "choosing one message while 100,000 others wait",
+              [Target("100000 to none", "fibril-own", 1.2)]),
+        actor("restart", "one of 10,000 children killed and started again by its supervisor",
+              [Target("kill, restart", "fibril-own", 5)], stacks=("own",)),
+    ]
+
+
 # ---- posix -------------------------------------------------------------------------------------------
 
 def posix(ctx):
@@ -232,4 +268,5 @@ def all_benches():
               quick=(1000, 10000, 100000), chart="lines", most_runs=2),
         Bench("loops", "one yield, over all loops: 1,000 fibrils on each, one OS thread a loop", "fibril-own",
               {"fibril-own": own_micro("loops", "own", (1, 2), (1, 2), core=CORES)}, []),
+        *actors(),
     ]

@@ -4,7 +4,7 @@
 %% costs no processor time). Erlang has no channels: a round trip is a message there and one back. A handle
 %% on a process is a monitor. Processor time comes in whole milliseconds: the counts are large enough.
 -module(erlang_peer).
--export([main/0]).
+-export([main/0, init/1, start_idle/1]).
 
 -define(SLEEP_ROUNDS, 4).
 
@@ -83,6 +83,90 @@ bench(growth, N) ->
     times(N, fun() -> receive done -> ok end end),
     row(integer_to_list(N), "ns", (cpu_ns() - Start) / (N * Turns)).
 
+bench_actor(ping, N) ->
+    Echo = spawn(fun bounce/0),
+    Start = cpu_ns(),
+    volley(Echo, N),
+    row("round trip", "ns", (cpu_ns() - Start) / N);
+bench_actor(ping2, N) ->
+    Me = self(),
+    spawn_opt(fun() -> Me ! {echo, spawn_opt(fun bounce/0, [{scheduler, 2}])}, ok end, [{scheduler, 2}]),
+    Echo = receive {echo, E} -> E end,
+    spawn_opt(fun() ->
+        Start = cpu_ns(),
+        Wall = erlang:monotonic_time(nanosecond),
+        volley(Echo, N),
+        Me ! {done, erlang:monotonic_time(nanosecond) - Wall, cpu_ns() - Start}
+    end, [{scheduler, 1}]),
+    receive {done, W, C} ->
+        row("round trip, wall", "ns", W / N),
+        row("round trip, processor", "ns", C / N)
+    end;
+bench_actor(link, N) ->
+    process_flag(trap_exit, true),
+    Start = cpu_ns(),
+    times(N, fun() -> P = spawn_link(fun() -> ok end), receive {'EXIT', P, _} -> ok end end),
+    row("spawn, exit", "ns", (cpu_ns() - Start) / N);
+bench_actor(idle, N) ->
+    bench(parked, N);
+bench_actor(many, N) ->
+    Me = self(),
+    Start = cpu_ns(),
+    [spawn(fun() -> times(N div 1000, fun() -> Me ! {ping, 0} end) end) || _ <- lists:seq(1, 1000)],
+    times(N div 1000 * 1000, fun() -> receive {ping, _} -> ok end end),
+    row("1000 senders", "ns", (cpu_ns() - Start) / N);
+bench_actor(selective, N) ->
+    choose(N),
+    Alone = choose(N),
+    times(100000, fun() -> self() ! {ping, 0} end),
+    Among = choose(N div 1000),
+    row("none waiting", "ns", Alone),
+    row("100000 waiting", "ns", Among),
+    row("100000 to none", "x", Among / Alone);
+bench_actor(restart, N) ->
+    logger:set_primary_config(level, none),
+    process_flag(trap_exit, true),
+    {ok, Sup} = supervisor:start_link(?MODULE, N),
+    [{ok, _} = supervisor:start_child(Sup, []) || _ <- lists:seq(1, N)],
+    Ns = lists:sum([restart_round(Sup, N) || _ <- lists:seq(1, 10)]),
+    row("kill, restart", "us", Ns / 1000 / 10 / N).
+
+init(N) when is_integer(N) ->
+    {ok, {#{strategy => simple_one_for_one, intensity => 100 * N, period => 1},
+          [#{id => idle, start => {?MODULE, start_idle, [whereis(bench)]}}]}}.
+
+start_idle(To) ->
+    Pid = spawn_link(fun() -> To ! begun, receive stop -> ok end end),
+    {ok, Pid}.
+
+restart_round(Sup, N) ->
+    Pids = [P || {_, P, _, _} <- supervisor:which_children(Sup)],
+    flush(),
+    Start = cpu_ns(),
+    [exit(P, kill) || P <- Pids],
+    times(N, fun() -> receive begun -> ok end end),
+    cpu_ns() - Start.
+
+flush() ->
+    receive begun -> flush() after 0 -> ok end.
+
+bounce() ->
+    receive
+        {From, ping} -> From ! {self(), ping}, bounce();
+        stop -> ok
+    end.
+
+volley(_, 0) -> ok;
+volley(Echo, N) ->
+    Echo ! {self(), ping},
+    receive {Echo, ping} -> volley(Echo, N - 1) end.
+
+choose(N) ->
+    Me = self(),
+    Start = cpu_ns(),
+    times(N, fun() -> Me ! wanted, receive wanted -> ok end end),
+    (cpu_ns() - Start) / N.
+
 join([]) -> ok;
 join([{_, R} | Rest]) ->
     receive {'DOWN', R, process, _, _} -> join(Rest) end.
@@ -111,7 +195,23 @@ default(channel) -> 2000000;
 default(growth) -> 1000;
 default(_) -> 100000.
 
+actor_default(ping) -> 2000000;
+actor_default(ping2) -> 200000;
+actor_default(link) -> 1000000;
+actor_default(idle) -> 100000;
+actor_default(restart) -> 10000;
+actor_default(_) -> 2000000.
+
 main() ->
+    register(bench, self()),
+    case init:get_plain_arguments() of
+        ["actor", Name, S] -> bench_actor(list_to_existing_atom(Name), list_to_integer(S));
+        ["actor", Name] -> B = list_to_existing_atom(Name), bench_actor(B, actor_default(B));
+        _ -> main_bench()
+    end,
+    halt(0).
+
+main_bench() ->
     [Name | Rest] = init:get_plain_arguments(),
     Bench = list_to_existing_atom(Name),
     N = case Rest of
