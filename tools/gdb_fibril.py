@@ -93,7 +93,7 @@ def records_of(region):
     log2, base = int(region["log2"]), int(region["base"])
     align = constant("FIBRIL__RECORD_ALIGN", 64)
     size = (type_of("struct fibril").sizeof + align - 1) & ~(align - 1)
-    colours, step = constant("FIBRIL__COLOURS", 16), constant("FIBRIL__COLOUR_BYTES", 64)
+    colours, step = constant("FIBRIL__COLOURS", 12), constant("FIBRIL__COLOUR_BYTES", 64)
     for i in range(int(region["used"])):
         slot = base + (i << log2)
         if not region["stacks"]:

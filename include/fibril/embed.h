@@ -215,6 +215,15 @@ FIBRIL_API bool fibril_embed_post_to(unsigned number, struct fibril_post *p);
 struct fibril_waker;
 FIBRIL_API int fibril_waker_new(struct fibril_waker **ret_waker);
 FIBRIL_API void fibril_waker_free(struct fibril_waker *w);
+/* The same in memory of the caller's, which is all zero at first, must stay in place while anybody
+ * may wake it, and is not to be given to fibril_waker_free. */
+struct fibril_waker_room {
+    uint64_t opaque_[2];
+};
+static inline struct fibril_waker *fibril_waker_in(struct fibril_waker_room *room)
+{
+    return (struct fibril_waker *)(void *)room;
+}
 /* Waits for the next wake; one that came before counts. Several count as one. MAY PARK. */
 FIBRIL_API int fibril_waker_wait(struct fibril_waker *w, int64_t deadline_ns);
 

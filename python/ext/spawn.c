@@ -6,6 +6,10 @@
  */
 #include "spawn.h"
 
+#if FIBRIL_PY_POSIX
+#include "posix/thread.h"
+#endif
+
 static size_t spawned;            /* alive and no daemons */
 static struct fibril_event *none; /* for whoever waits until there is none */
 
@@ -57,14 +61,11 @@ static void fail_to_begin(struct handle *h)
     fibril__py_bind(fibril_current(), NULL);
 }
 
-static int run(void *arg)
+static int run_python(struct handle *h, struct fibril *self)
 {
-    struct handle *h = arg;
-    struct fibril *self = fibril_current();
     char frames[FIBRIL__PY_FRAMES] __attribute__((aligned(16)));
     if (fibril__py_begin(&h->own, frames, sizeof frames) < 0) {
         fail_to_begin(h);
-        fibril_detach(self);
         return -ENOMEM;
     }
     PyObject *result = call(h);
@@ -79,9 +80,39 @@ static int run(void *arg)
     fibril__py_end_handle(h, state);
     Py_DECREF(h);
     fibril__py_end(&last);
-    fibril_detach(self);
     return 0;
 }
+
+#if FIBRIL_PY_POSIX
+
+/* The layer's record of the thread has room on the page that the frames are on. */
+static int run(void *arg)
+{
+    struct fibril *self = fibril_current();
+    struct fibril__thread thread;
+    bool lent = fibril__py.layer;
+    if (lent) {
+        fibril__thread_lend(&thread);
+    }
+    int rc = run_python(arg, self);
+    if (lent) {
+        fibril__thread_take_back(&thread);
+    }
+    fibril_detach(self);
+    return rc;
+}
+
+#else
+
+static int run(void *arg)
+{
+    struct fibril *self = fibril_current();
+    int rc = run_python(arg, self);
+    fibril_detach(self);
+    return rc;
+}
+
+#endif
 
 /* ---- spawn ---- */
 

@@ -84,7 +84,7 @@ static bool take_out(struct fibril__thread *t)
 static void take_wake(struct fibril__thread *t)
 {
     fibril_shield_begin();
-    while (fibril_waker_wait(t->waker, FIBRIL_FOREVER) < 0) {}
+    while (fibril_waker_wait(fibril_waker_in(&t->waker), FIBRIL_FOREVER) < 0) {}
     fibril_shield_end();
 }
 
@@ -100,7 +100,7 @@ bool fibril__address_leave(struct fibril__thread *t)
 int fibril__address_wait(struct fibril__thread *t, const struct fibril_waker_info *info,
                          int64_t deadline_ns)
 {
-    int rc = fibril_waker_wait_as(t->waker, info, deadline_ns);
+    int rc = fibril_waker_wait_as(fibril_waker_in(&t->waker), info, deadline_ns);
     bool linked = take_out(t);
     if (rc < 0 && !linked) {
         take_wake(t);
@@ -135,7 +135,7 @@ int fibril__address_wake_slow(const void *address, int n)
         struct fibril__thread *t = of(l);
         if (t->address == address) {
             unlink(r, t);
-            fibril_waker_wake(t->waker);
+            fibril_waker_wake(fibril_waker_in(&t->waker));
             woken++;
         }
     }
@@ -156,7 +156,7 @@ bool fibril__address_give_slow(const void *address,
         unlink(r, t);
         t->given = true;
         give(t, address);
-        fibril_waker_wake(t->waker);
+        fibril_waker_wake(fibril_waker_in(&t->waker));
     }
     unlock(r);
     return here;

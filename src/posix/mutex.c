@@ -9,6 +9,7 @@
  */
 #include "posix/mutex.h"
 
+#include "base/alloc.h"
 #include "posix/calls.h"
 
 enum {
@@ -33,19 +34,34 @@ static void set_owner(pthread_mutex_t *m, int owner)
     __atomic_store_n(&m->__data.__owner, owner, __ATOMIC_RELAXED);
 }
 
+/* t may come to hold such mutexes. */
+static void expect_to_hold(struct fibril__thread *t)
+{
+    if (UNLIKELY(!t->holder)) {
+        t->holder = fibril__alloc_zero(sizeof *t->holder);
+        if (t->holder) {
+            t->holder->fibril = t->fibril;
+        }
+    }
+}
+
 /* Which thread holds m, for reports, is noted where libc would link a robust mutex, which one that
- * knows its owner is not. A thread counts what it holds so: the record of one that ends with such
- * mutexes locked stays. */
+ * knows its owner is not. Where there was no memory reports do not know. */
 static void note_holder(pthread_mutex_t *m, struct fibril__thread *t)
 {
-    t->held++;
-    __atomic_store_n(&m->__data.__list.__prev, (void *)t, __ATOMIC_RELAXED);
+    struct fibril__holder *holder = t->holder;
+    if (holder) {
+        holder->held++;
+        __atomic_store_n(&m->__data.__list.__prev, (void *)holder, __ATOMIC_RELAXED);
+    }
 }
 
 static void forget_holder(pthread_mutex_t *m, struct fibril__thread *t)
 {
-    if ((void *)m->__data.__list.__prev == t) { /* not if it was locked before the layer came */
-        t->held--;
+    struct fibril__holder *holder = t->holder;
+    if (holder && (void *)m->__data.__list.__prev == holder) { /* else locked before the layer came
+                                                                */
+        holder->held--;
         __atomic_store_n(&m->__data.__list.__prev, NULL, __ATOMIC_RELAXED);
     }
 }
@@ -82,6 +98,7 @@ static int try_owned(pthread_mutex_t *m, struct fibril__thread *t)
     }
     int rc = pthread_mutex_trylock(m);
     if (rc == 0) {
+        expect_to_hold(t);
         set_owner(m, mark);
         note_holder(m, t);
     }
@@ -118,11 +135,11 @@ static bool may_miss(const pthread_mutex_t *m)
 static struct fibril *holder(const void *object)
 {
     const pthread_mutex_t *m = object;
-    const struct fibril__thread *t = NULL;
+    const struct fibril__holder *h = NULL;
     if (knows_owner(m) && owner_of(m) != 0) {
-        t = (const void *)__atomic_load_n(&m->__data.__list.__prev, __ATOMIC_RELAXED);
+        h = (const void *)__atomic_load_n(&m->__data.__list.__prev, __ATOMIC_RELAXED);
     }
-    return t ? t->fibril : NULL;
+    return h ? h->fibril : NULL;
 }
 
 static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadline_ns)
@@ -154,8 +171,10 @@ static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadli
     }
 }
 
+/* Leaves errno alone, as the calls do: others run while it waits. */
 static NOINLINE int lock_slow(pthread_mutex_t *m, int64_t deadline_ns)
 {
+    int saved = errno;
     struct fibril__thread *t = fibril__thread_self();
     if (!t) {
         return EAGAIN;
@@ -163,9 +182,13 @@ static NOINLINE int lock_slow(pthread_mutex_t *m, int64_t deadline_ns)
     if (would_deadlock(m, t)) {
         return EDEADLK;
     }
+    if (knows_owner(m)) {
+        expect_to_hold(t); /* it may be given to us */
+    }
     fibril_shield_begin();
     int rc = wait_for(m, t, deadline_ns);
     fibril_shield_end();
+    errno = saved;
     return rc;
 }
 
@@ -249,10 +272,7 @@ int fibril_posix_pthread_mutex_lock(pthread_mutex_t *m)
     if (!fibril__on_loop()) {
         return pthread_mutex_lock(m);
     }
-    int saved = errno;
-    int rc = fibril__mutex_lock(m, FIBRIL_FOREVER);
-    errno = saved;
-    return rc;
+    return fibril__mutex_lock(m, FIBRIL_FOREVER);
 }
 
 int fibril_posix_pthread_mutex_trylock(pthread_mutex_t *m)
@@ -266,14 +286,12 @@ int fibril_posix_pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock,
     if (!fibril__on_loop()) {
         return pthread_mutex_clocklock(m, clock, until);
     }
-    int saved = errno;
     int rc = try(m);
     if (rc == EBUSY) {
         int64_t deadline_ns;
         rc = fibril__deadline_at(clock, until, &deadline_ns);
         rc = rc < 0 ? -rc : lock_slow(m, deadline_ns);
     }
-    errno = saved;
     return rc;
 }
 

@@ -107,7 +107,7 @@ static int64_t wait_for_handler(void)
     struct fibril__thread *t = fibril__thread_self();
     int rc = t ? 0 : -ENOMEM;
     while (rc == 0) {
-        rc = fibril_waker_wait_as(t->waker, &info, FIBRIL_FOREVER);
+        rc = fibril_waker_wait_as(fibril_waker_in(&t->waker), &info, FIBRIL_FOREVER);
     }
     return rc;
 }

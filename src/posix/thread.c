@@ -31,7 +31,7 @@ static size_t stack_bytes;    /* of threads that ask for none */
 
 const char fibril__thread_owner;
 
-static void adopt(struct fibril__thread *t, struct fibril *f)
+void fibril__thread_adopt(struct fibril__thread *t, struct fibril *f)
 {
     t->node.owner = &fibril__thread_owner;
     t->fibril = f;
@@ -46,7 +46,7 @@ struct fibril__thread *fibril__thread_for(struct fibril *f)
     if (UNLIKELY(!t)) {
         t = fibril__thread_new();
         if (t) {
-            adopt(t, f);
+            fibril__thread_adopt(t, f);
         }
     }
     return t;
@@ -101,7 +101,7 @@ int fibril__thread_adopt_main(void)
         return -ENOMEM;
     }
     t->main = true;
-    adopt(t, fibril_current());
+    fibril__thread_adopt(t, fibril_current());
     t->owner = fibril__os_thread();
     main_thread = t;
     return 0;
@@ -125,6 +125,7 @@ void fibril__thread_leave_main(void)
 {
     if (main_thread) {
         fibril_embed_remove(main_thread->fibril, &main_thread->node);
+        fibril__thread_drop_holder(main_thread);
         fibril__thread_unpin(main_thread);
         main_thread = NULL;
     }
@@ -141,6 +142,18 @@ static void outlive(struct fibril__thread *t)
     main_thread = NULL;
 }
 
+void fibril__thread_part(struct fibril__thread *t)
+{
+    fibril__values_destroy(t);
+    fibril__locals_reset();
+    if (t == main_thread) {
+        outlive(t);
+    }
+    fibril_embed_remove(t->fibril, &t->node);
+    fibril__thread_drop_holder(t);
+    t->fibril = NULL;
+}
+
 /* A fibril is about to end: what was the thread's goes. */
 void fibril__thread_ended(struct fibril *f)
 {
@@ -148,13 +161,7 @@ void fibril__thread_ended(struct fibril *f)
     if (!t || t->main) {
         return;
     }
-    fibril__values_destroy(t);
-    fibril__locals_reset();
-    if (t == main_thread) {
-        outlive(t);
-    }
-    fibril_embed_remove(f, &t->node);
-    t->fibril = NULL;
+    fibril__thread_part(t);
     if (!t->start) {
         fibril__thread_unpin(t);
         return;
@@ -266,7 +273,7 @@ int fibril_posix_pthread_create(pthread_t *ret_thread, const pthread_attr_t *att
         fibril__thread_unpin(t);
         return EAGAIN;
     }
-    adopt(t, f); /* before it runs: it may be named or cancelled at once */
+    fibril__thread_adopt(t, f); /* before it runs: it may be named or cancelled at once */
     fibril_detach(f);
     return 0;
 }

@@ -22,16 +22,22 @@ struct fibril__value {
 
 enum { FIBRIL__LIFE_ENDED = 1, FIBRIL__LIFE_DETACHED = 2 };
 
+/* What mutexes name as their holder. It outlives a thread that ends with mutexes locked. */
+struct fibril__holder {
+    struct fibril *fibril; /* NULL when it has ended */
+    int held;              /* mutexes that name it */
+};
+
 struct fibril__thread {
     struct fibril_embed_node node;
-    struct fibril *fibril;       /* NULL when it has ended */
-    struct fibril_waker *waker;  /* for waits on addresses; one at a time */
-    struct fibril__link waiting; /* in the table of such waits */
-    const void *address;         /* what it waits on there; NULL: it is not in the table */
-    uint32_t row;                /* where in the table */
-    bool given;                  /* woken by a gift: it has what it waited for */
-    _Atomic int held;            /* mutexes that name this record as their holder */
+    struct fibril *fibril;          /* NULL when it has ended */
+    struct fibril_waker_room waker; /* for waits on addresses; one at a time */
+    struct fibril__link waiting;    /* in the table of such waits */
+    const void *address;            /* what it waits on there; NULL: it is not in the table */
+    uint32_t row;                   /* where in the table */
+    bool given;                     /* woken by a gift: it has what it waited for */
     int owner; /* its mark in mutexes that know their owner, see fibril__owner_mark */
+    struct fibril__holder *holder; /* what mutexes that it holds name; NULL: it has held none */
 
     struct fibril__value *values; /* of pthread keys: `inside`, or more on the heap */
     uint16_t values_len, values_cap;
@@ -41,6 +47,7 @@ struct fibril__thread {
     void *arg, *result;
     _Atomic int life; /* FIBRIL__LIFE_*; joiners wait on it; whoever sets the second one frees */
     bool main;
+    bool lent;       /* its memory is not its own, see fibril__thread_lend */
     bool masks;      /* it has changed its signal mask, which is kept here: */
     uint64_t mask;   /* see sigmask.c */
     bool told;       /* a wait of its has ended with EINTR: see fibril__posix_on_cancelled */
@@ -60,12 +67,26 @@ struct fibril__thread {
     __pthread_unwind_buf_t *cleanups; /* of pthread_cleanup_push, newest first */
 };
 
-/* A record with one pin, all zero but for its waker and its place for values; NULL: no memory. */
+/* A record with one pin, all zero but for its place for values; NULL: no memory. */
 struct fibril__thread *fibril__thread_new(void);
 
-/* Gives up a pin; the last one frees the record or keeps it for the next one, unless mutexes name
- * it. */
+/* Makes t the record of f, which has none. */
+void fibril__thread_adopt(struct fibril__thread *t, struct fibril *f);
+
+/* Ends that for the calling fibril, with all that is the thread's but its record. MAY PARK. */
+void fibril__thread_part(struct fibril__thread *t);
+
+/* Mutexes that t has left locked have no holder that is known. */
+void fibril__thread_drop_holder(struct fibril__thread *t);
+
+/* Gives up a pin; the last one frees the record or keeps it for the next one. */
 void fibril__thread_unpin(struct fibril__thread *t);
+
+/* Gives the calling fibril of a loop, if it has no record yet, one in `memory` (on its stack, as a
+ * rule, where there is room that nobody else needs). It must take it back before it ends, which
+ * destroys its values of keys; MAY PARK. */
+void fibril__thread_lend(struct fibril__thread *memory);
+void fibril__thread_take_back(struct fibril__thread *memory);
 
 /* The calling OS thread's loop ends: those that it keeps go. */
 void fibril__thread_forget_kept(void);

@@ -13,7 +13,9 @@
 
 enum {
     FIBRIL__RECORD_ALIGN = 64,
-    FIBRIL__COLOURS = 16,
+    /* With more of them the deepest that CPython calls in a thread that begins (it parses
+     * arguments) would not fit on the page of some. */
+    FIBRIL__COLOURS = 12,
     FIBRIL__COLOUR_BYTES = 64,
 };
 

@@ -17,6 +17,9 @@ struct fibril_waker {
     _Atomic uintptr_t state; /* acquire-release: what came before the wake is seen after the wait */
     const struct fibril_waker_info *info; /* of the present wait; NULL: nothing is known */
 };
+_Static_assert(sizeof(struct fibril_waker) <= sizeof(struct fibril_waker_room) &&
+                   _Alignof(struct fibril_waker) <= _Alignof(struct fibril_waker_room),
+               "a waker does not fit into its room");
 
 int fibril_waker_new(struct fibril_waker **ret_waker)
 {

@@ -200,5 +200,5 @@ ON_LOOP(without_memory_setspecific_says_so_and_leaves_nothing)
         fibril__thread_forget_kept();
         ASSERT_EQ(fibril__alloc_live(), before);
     }
-    ASSERT_EQ(refused, 3); /* the record, its waker, more room */
+    ASSERT_EQ(refused, 2); /* the record, more room */
 }

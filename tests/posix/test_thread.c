@@ -375,7 +375,7 @@ ON_LOOP(without_memory_pthread_create_says_EAGAIN_and_leaves_nothing)
         ASSERT_EQ(fibril__thread_live(), 0);
         failed++;
     }
-    ASSERT_GE(failed, 2);
+    ASSERT_GE(failed, 1);
 }
 
 /* ---- C11 ---- */
