@@ -352,6 +352,95 @@ ON_LOOP(a_hundred_thousand_threads_begin_and_are_joined)
     ASSERT_EQ(fibril__thread_live(), 0);
 }
 
+/* ---- records in memory of others ---- */
+
+static pthread_key_t lent_key;
+static int destroyed;
+
+static void count_destroyed(void *value)
+{
+    ASSERT_EQ(*(int *)value, 7);
+    destroyed++;
+}
+
+static int lend(void *arg)
+{
+    pthread_t *name = arg;
+    static int seven = 7;
+    struct fibril__thread memory;
+    int64_t before = fibril__alloc_live();
+    fibril__thread_lend(&memory);
+    *name = fibril_posix_pthread_self();
+    ASSERT(fibril__thread_of(*name) == &memory);
+    ASSERT_EQ(fibril_posix_pthread_setspecific(lent_key, &seven), 0);
+    fibril_yield();
+    ASSERT(fibril_posix_pthread_getspecific(lent_key) == &seven);
+    ASSERT_EQ(fibril__alloc_live(), before);
+    fibril__thread_take_back(&memory);
+    ASSERT_EQ(fibril__alloc_live(), before);
+    return 0;
+}
+
+ON_LOOP(a_record_may_lie_on_the_stack_of_its_fibril)
+{
+    pthread_t names[2];
+    struct fibril *fibrils[2];
+    ASSERT_EQ(fibril_posix_pthread_key_create(&lent_key, count_destroyed), 0);
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(fibril_spawn(lend, &names[i], NULL, &fibrils[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(fibril_join(fibrils[i], FIBRIL_FOREVER, NULL));
+    }
+    ASSERT(names[0] != names[1]);
+    ASSERT_EQ(destroyed, 2);
+}
+
+static void *lend_to_a_thread(void *arg)
+{
+    struct fibril__thread memory;
+    pthread_t before = fibril_posix_pthread_self();
+    fibril__thread_lend(&memory);
+    ASSERT(fibril_posix_pthread_self() == before);
+    fibril__thread_take_back(&memory);
+    ASSERT(fibril_posix_pthread_self() == before);
+    return arg;
+}
+
+ON_LOOP(who_has_a_record_keeps_it)
+{
+    int here;
+    ASSERT(rig_end(rig_go(lend_to_a_thread, &here)) == &here);
+}
+
+static void *cancel_lender(void *arg)
+{
+    fibril_posix_pthread_cancel(*(pthread_t *)arg);
+    return NULL;
+}
+
+static int lend_and_be_cancelled(void *arg)
+{
+    struct fibril__thread memory;
+    fibril__thread_lend(&memory);
+    *(pthread_t *)arg = fibril_posix_pthread_self();
+    rig_foreign(4, cancel_lender, arg);
+    rig_foreign_end();
+    fibril__thread_take_back(&memory); /* with the cancellation on its way, or done */
+    memset(&memory, 0xa5, sizeof memory);
+    fibril_cancel_clear();
+    rig_settle();
+    return 0;
+}
+
+ON_LOOP(a_record_is_taken_back_when_no_canceller_needs_it)
+{
+    pthread_t name;
+    struct fibril *f;
+    ASSERT_OK(fibril_spawn(lend_and_be_cancelled, &name, NULL, &f));
+    ASSERT_OK(fibril_join(f, FIBRIL_FOREVER, NULL));
+}
+
 /* ---- without memory ---- */
 
 ON_LOOP(without_memory_pthread_create_says_EAGAIN_and_leaves_nothing)
