@@ -81,18 +81,22 @@ def greenlet_bench(bench, title, targets):
 
 # ---- servers -----------------------------------------------------------------------------------------
 
+def echo_rows(ctx, command, env):
+    client, rows = ctx.builder.own("echo_client"), []
+    for connections in (64, 1000):
+        with Server(command, env=env) as s:
+            argv = [client, str(s.port), str(connections), str(ctx.seconds), str(s.pid)]
+            r = run_for_rows(argv, LOAD_CORE)[0]
+        rows.append({"case": str(connections), "metric": "us", "value": r["us"]})
+    return rows
+
+
 def echo(who):
     enabled, name = WHO[who]
 
     def measure(ctx):
         command, env = python(ctx, enabled)
-        client, rows = ctx.builder.own("echo_client"), []
-        for connections in (64, 1000):
-            with Server([*command, os.path.join(PY, "echo.py"), name], env=env) as s:
-                argv = [client, str(s.port), str(connections), str(ctx.seconds), str(s.pid)]
-                r = run_for_rows(argv, LOAD_CORE)[0]
-            rows.append({"case": str(connections), "metric": "us", "value": r["us"]})
-        return rows
+        return echo_rows(ctx, [*command, os.path.join(PY, "echo.py"), name], env)
     return measure
 
 
@@ -104,9 +108,9 @@ def tool(name):
     raise Missing(name + " is not installed")
 
 
-def module(name):
+def module(name, exes=(PYTHON, os.path.join(VENV, "python3"))):
     """The Python that has this module: Debian's, else the venv's."""
-    for exe in (PYTHON, os.path.join(VENV, "python3")):
+    for exe in exes:
         if os.path.exists(exe) and not subprocess.run([exe, "-c", "import " + name], stderr=subprocess.DEVNULL,
                                                       check=False).returncode:
             return exe
@@ -154,15 +158,44 @@ def cpu_per_request(s, ctx, path, connections):
     return (s.cpu() - before) * 1e6 / n
 
 
+def hello_rows(ctx, start):
+    rows = []
+    for connections in (64, 1000):
+        with start(connections) as s:
+            check_answer(s, "/hello", HELLO.encode())
+            rows.append({"case": str(connections), "metric": "us",
+                         "value": cpu_per_request(s, ctx, "/hello", connections)})
+    return rows
+
+
 def hello(who):
+    return lambda ctx: hello_rows(ctx, lambda connections: serving(who, connections + 10)(ctx))
+
+
+def gevent_argv(ctx, who, *argv):
+    """(a program of gevent's on these greenlets, its environment). The venv's gevent, else Debian's, for both."""
+    exe = module("gevent, greenlet", (os.path.join(VENV, "python3"), PYTHON))
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    if who == "greenlet":
+        return [exe, os.path.join(PY, argv[0]), *argv[1:]], env
+    env["PYTHONPATH"] = package(ctx)
+    return [exe, os.path.join(PY, "on_fibril.py"), os.path.join(PY, argv[0]), *argv[1:]], env
+
+
+def gevent_echo(who):
     def measure(ctx):
-        rows = []
-        for connections in (64, 1000):
-            with serving(who, connections + 10)(ctx) as s:
-                check_answer(s, "/hello", HELLO.encode())
-                rows.append({"case": str(connections), "metric": "us",
-                             "value": cpu_per_request(s, ctx, "/hello", connections)})
-        return rows
+        argv, env = gevent_argv(ctx, who, "echo.py", "gevent")
+        return echo_rows(ctx, argv, env)
+    return measure
+
+
+def gevent_hello(who):
+    def measure(ctx):
+        def start(connections):
+            port = free_port()
+            argv, env = gevent_argv(ctx, who, "serve.py", "pywsgi", str(port))
+            return Server(argv, port, env)
+        return hello_rows(ctx, start)
     return measure
 
 
@@ -275,6 +308,11 @@ def python_benches():
                        [Target("a parked thread", "fibril", 1500)]),
         greenlet_bench("deep", "one switch between greenlets 200 Python calls deep",
                        [Target("deep / shallow", "fibril", 1.2)]),
+        server_bench("gevent-echo", "TCP echo by gevent, on fibril's greenlets and on the package's", "greenlet",
+                     gevent_echo, ["fibril", "greenlet"], [Target(c, "fibril", 1, "greenlet") for c in connections]),
+        server_bench("gevent-pywsgi", "WSGI hello by gevent's pywsgi, on fibril's greenlets and on the package's",
+                     "greenlet", gevent_hello, ["fibril", "greenlet"],
+                     [Target(c, "fibril", 1, "greenlet") for c in connections]),
         server_bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "uvloop", echo,
                      [w for w in scheduled if w != "fibril-py"],
                      [Target(c, "fibril-thread", limit, of) for c in connections

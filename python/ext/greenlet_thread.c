@@ -178,6 +178,7 @@ struct fibril__nest *fibril__green_nest(struct green_thread *t)
     }
     static const struct fibril__nest_opts opts = {.run_bytes = RUN_STACK_BYTES,
                                                   .own_bytes = OWN_STACK_BYTES};
+    fibril__pystate_pool_chunks(); /* a greenlet's own memory is soon used up: see GREEN_FRAMES */
     int rc = fibril__nest_new(&opts, fibril__green_run, &green_of(t->main)->nested, &t->nest);
     if (rc == -ENOTSUP) {
         PyErr_SetString(fibril__green_error, "no greenlets on a fibril whose stack is copied");
