@@ -444,37 +444,6 @@ def test_many_threads_with_many_greenlets():
     assert not failures
 
 
-def resident():
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def test_nothing_leaks_over_many_switches():
-    def run():
-        while True:
-            try:
-                leave([])
-            except KeyError:
-                pass
-
-    def round_of(n):
-        several = [greenlet(run) for _ in range(20)]
-        for _ in range(n):
-            for g in several:
-                g.switch()
-            several[0].throw(KeyError)
-        for _ in range(n):
-            greenlet(lambda: leave([])).switch()
-
-    round_of(500)
-    gc.collect()
-    objects, bytes_before = len(gc.get_objects()), resident()
-    round_of(20000)
-    gc.collect()
-    assert len(gc.get_objects()) - objects < 50
-    assert resident() - bytes_before < 4 << 20
-
-
 @pytest.mark.outside
 @pytest.mark.parametrize("end", ["pass", "g.switch()", "sys.exit(3)", "raise KeyError", "import threading; "
                                  "threading.Thread(target=g2, daemon=True).start()"])

@@ -111,19 +111,24 @@ static int map_run_stacks(struct fibril__machine *m)
         return -1;
     }
     m->mapping = p;
+    bool guarded = true;
     for (unsigned i = 0; i < FIBRIL__RUN_STACKS; i++, p += page + m->run_bytes) {
-        mprotect(p, page, PROT_NONE);
+        guarded = guarded && fibril__page_guard(p);
         m->runs[i].low = p + page;
         m->runs[i].top = p + page + m->run_bytes;
 #ifdef FIBRIL_HAVE_VALGRIND
         (void)VALGRIND_STACK_REGISTER(m->runs[i].low, m->runs[i].top);
 #endif
     }
-    mprotect(p, page, PROT_NONE);
     m->via_top = p + page + VIA_BYTES;
 #ifdef FIBRIL_HAVE_VALGRIND
     (void)VALGRIND_STACK_REGISTER(p + page, m->via_top);
 #endif
+    if (!guarded || !fibril__page_guard(p)) {
+        munmap(m->mapping, mapping_bytes(m, page));
+        m->mapping = NULL;
+        return -1;
+    }
     return 0;
 }
 

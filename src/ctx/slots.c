@@ -339,6 +339,15 @@ static void set_up(void)
     }
 }
 
+bool fibril__page_guard(char *page)
+{
+    pthread_mutex_lock(&lock);
+    set_up();
+    bool guarded = guard(page, page_bytes);
+    pthread_mutex_unlock(&lock);
+    return guarded || mprotect(page, page_bytes, PROT_NONE) == 0;
+}
+
 void *fibril__slot_take_fresh(struct fibril__slot_cache *c)
 {
     if (fibril__alloc_refuse()) {

@@ -128,6 +128,10 @@ static inline bool fibril__slot_unguarded(const void *slot)
 }
 bool fibril__slot_mark_intact(const void *slot);
 
+/* Makes a page of the caller's own mapping a guard, in the way that takes the fewest mappings.
+ * False: the system refuses. */
+bool fibril__page_guard(char *page);
+
 /* Stacks that are mapped from now on have a reserve, if they are large enough. For good. */
 void fibril__slots_want_reserve(void);
 
