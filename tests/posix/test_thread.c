@@ -425,7 +425,9 @@ static int lend_and_be_cancelled(void *arg)
     fibril__thread_lend(&memory);
     *(pthread_t *)arg = fibril_posix_pthread_self();
     rig_foreign(4, cancel_lender, arg);
+    fibril_shield_begin();
     rig_foreign_end();
+    fibril_shield_end();
     fibril__thread_take_back(&memory); /* with the cancellation on its way, or done */
     memset(&memory, 0xa5, sizeof memory);
     fibril_cancel_clear();
