@@ -63,8 +63,11 @@ FIBRIL_API int fibril_message_copy(const struct fibril_message *m,
 /* Frees a message that is the caller's. NULL is ignored. */
 FIBRIL_API void fibril_message_free(struct fibril_message *m);
 
+/* Returns the tag that the message was made with, or given last. */
 FIBRIL_API uint64_t fibril_message_tag(const struct fibril_message *m);
+/* Returns how many bytes of data it has. */
 FIBRIL_API size_t fibril_message_size(const struct fibril_message *m);
+/* Returns its data; they are good as long as the message is the caller's. */
 FIBRIL_API void *fibril_message_data(struct fibril_message *m);
 FIBRIL_API const void *fibril_message_peek(const struct fibril_message *m);
 /* Gives a message that is the caller's another tag, so that it can be sent on. */
