@@ -24,6 +24,7 @@ import collections
 import os
 import re
 import sys
+import time
 
 import gdb
 import gdb.unwinder
@@ -175,8 +176,14 @@ def state_of(f):
     return "running" if is_current(f) else STATES[state] if state < len(STATES) else "broken"
 
 
+def now_of(loop):
+    """The loop's own time, or that of a living program: a loop that sleeps has not looked at the clock."""
+    kind = getattr(gdb.selected_inferior().connection, "type", "")
+    return time.monotonic_ns() if kind == "native" and not loop["poller"]["virtual_time"] else int(loop["now_ns"])
+
+
 def age_of(f):
-    return max(int(f["loop"]["now_ns"]) - int(f["since_ns"]), 0) / 1e9
+    return max(now_of(f["loop"]) - int(f["since_ns"]), 0) / 1e9
 
 
 def by_number(text):
@@ -347,10 +354,12 @@ def record_of(f):
 
 
 def state_of_thread(python, f):
-    """The thread state of a thread that CPython made and that has not called the extension: by its identity."""
-    thread = kept_for(f, "fibril__thread_owner")
-    main = record_of(gdb.parse_and_eval("fibril__py")["main"].dereference())
-    return python.state_of_thread(int(main["tstate"]), thread | 1) if thread and main else 0
+    """The thread state of a fibril that has not called the extension: the main one's, or by its identity."""
+    ours = gdb.parse_and_eval("fibril__py")
+    main, thread = int(ours["main_state"]), kept_for(f, "fibril__thread_owner")
+    if int(ours["main"]) == int(f.address):
+        return main
+    return python.state_of_thread(main, thread | 1) if thread and main else 0
 
 
 def tasklet_of(f):

@@ -30,7 +30,10 @@ static PyThreadState *find_thread(const struct fibril *f)
 static PyThreadState *state_of(const struct fibril *f)
 {
     const struct pyfibril *p = fibril__py_of(f);
-    return p ? p->tstate : fibril__py.interp ? find_thread(f) : NULL;
+    if (p || !fibril__py.interp) {
+        return p ? p->tstate : NULL;
+    }
+    return f == fibril__py.main ? fibril__py.main_state : find_thread(f);
 }
 
 static void put(int fd, const char *text)

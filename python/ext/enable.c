@@ -111,6 +111,7 @@ static int attach(const struct fibril_opts *opts, bool deadlocks)
     }
     g->interp = PyInterpreterState_Get();
     g->main = fibril_current();
+    g->main_state = PyThreadState_Get();
     fibril__py_overflow_start();
     rc = install_layer();
     rc = rc == 0 ? fibril__py_keeper_start(deadlocks) : rc;

@@ -65,8 +65,9 @@ struct fibril__py {
     size_t thread_stack_bytes, spawn_stack_bytes;
     uint64_t handed; /* switches that kept the GIL */
 
-    PyThreadState *keeper; /* of the fibril that watches over timeouts */
-    PyThreadState *ticker; /* of the OS thread that preempts; NULL: there is none */
+    PyThreadState *main_state; /* of its main fibril: gdb begins there */
+    PyThreadState *keeper;     /* of the fibril that watches over timeouts */
+    PyThreadState *ticker;     /* of the OS thread that preempts; NULL: there is none */
 
     PyObject *cancelled, *deadlock, *closed; /* exception types */
     PyTypeObject *fibril_type, *channel_type;

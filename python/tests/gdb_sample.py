@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What gdb_stacks.py looks at: fibrils in Python functions of known names, and then os.abort().
 
-    gdb_sample.py fibrils|tasklets
+    gdb_sample.py fibrils|unmodified|tasklets
 
 The lines that a fibril stands in end with the word HERE and its name.
 """
@@ -9,6 +9,7 @@ The lines that a fibril stands in end with the word HERE and its name.
 import os
 import sys
 import threading
+import time
 
 TASKLETS = 12  # more than there are run stacks: some are not in place
 
@@ -64,6 +65,19 @@ def fibrils():
     fibril.sleep(0.01)
     fibril.spawn(aborter)
     fibril.sleep(3600)  # HERE main
+
+
+def unmodified():
+    """No fibril calls anything of fibril's."""
+    import fibril
+    fibril.enable()
+
+    def stopper():
+        time.sleep(0.01)
+        os.abort()  # HERE stopper
+
+    threading.Thread(target=stopper).start()
+    time.sleep(3600)  # HERE unmodified main
 
 
 def tasklets():

@@ -76,6 +76,14 @@ class Fibrils(Stacks):
                                r'      File "[^"]*gdb_sample\.py", line %d in fibrils\n' % LINES["main"])
 
 
+class Unmodified(Stacks):
+    def test_main_fibril(self):
+        self.assertEqual(self.functions("unmodified main"), ["unmodified", "<module>"])
+
+    def test_running_thread(self):
+        self.assertEqual(self.functions("stopper"), ["stopper"])
+
+
 class Tasklets(Stacks):
     def test_every_tasklet_has_its_own_wherever_its_bytes_are(self):
         found = stacks(self.text.split("BACKTRACES")[0])
@@ -96,7 +104,7 @@ def main():
     failed = 0
     ask = [python, "-c", "import sys; print(sys.version_info < (3, 12))"]
     stackless = subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == "True"
-    for base in (Fibrils, Tasklets) if stackless else (Fibrils,):
+    for base in (Fibrils, Unmodified, Tasklets) if stackless else (Fibrils, Unmodified):
         session = gdb_session.Session(script, python, SAMPLE, base.__name__.lower(),
                                       environment={"PYTHONPATH": packages}.items())
         session.before_core()

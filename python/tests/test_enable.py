@@ -625,14 +625,16 @@ def test_sigquit_dumps_and_the_program_goes_on():
         def waiting_here():
             time.sleep(0.3)
         threading.Thread(target=waiting_here).start()
-        time.sleep(0.05)
+        def main_is_here():
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGQUIT)
-        time.sleep(0.05)
+        main_is_here()
         print("on")
         """
     done = program(code)
     assert done.stdout == "on\n" and done.returncode == 0
     assert "waits" in done.stderr
+    assert "in waiting_here" in done.stderr and "in main_is_here" in done.stderr
 
 
 @pytest.mark.outside
