@@ -12,6 +12,7 @@ carbon_scheduler.py.
 """
 import fnmatch
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -149,7 +150,8 @@ def worker(kind, folder, name, skip):
 def run_once(kind, folder, name, results, log):
     """One process; returns whether it came to its end."""
     command = [sys.executable, os.path.abspath(__file__), "--worker", kind, folder, name]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                             start_new_session=True)  # so that its children can be killed with it
     child.stdin.write("\n".join(results))
     child.stdin.close()
     timer, current, done = None, None, False
@@ -163,7 +165,7 @@ def run_once(kind, folder, name, results, log):
             outcome, _, test = rest.partition(" ")
             results[test], current = outcome, None
         done = done or word == "done"
-        timer = threading.Timer(LIMIT, child.kill)
+        timer = threading.Timer(LIMIT, os.killpg, (child.pid, signal.SIGKILL))
         timer.start()
     if timer:
         timer.cancel()

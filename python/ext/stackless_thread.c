@@ -71,6 +71,27 @@ static void kill(struct world *w, struct tasklet *t)
     Py_XDECREF(result);
 }
 
+/* Finally clauses may switch, and wait for a while. */
+static void let_finish(struct world *w)
+{
+    enum { ROUNDS = 1000, PAUSE_NS = 1000000 };
+    for (int i = 0; i < ROUNDS && (w->out || w->main->next != w->main); i++) {
+        bool done;
+        if (w->main->next != w->main) {
+            PyObject *result = fibril__slp_go(w, w->main, w->main->next, &done);
+            if (!result) {
+                PyErr_WriteUnraisable(object_of(w->main));
+            }
+            Py_XDECREF(result);
+        } else {
+            PyThreadState *ts = PyEval_SaveThread();
+            fibril_sleep(PAUSE_NS);
+            PyEval_RestoreThread(ts);
+        }
+        fibril__slp_sync(w);
+    }
+}
+
 static PyObject *those_alive(const struct world *w)
 {
     PyObject *list = PyList_New(0);
@@ -95,8 +116,8 @@ static void kill_all(struct world *w)
                 kill(w, t);
             }
             fibril__slp_sync(w);
-            empty_ring(w);
         }
+        let_finish(w);
         if (!list) {
             PyErr_WriteUnraisable(object_of(w->main));
         }

@@ -99,6 +99,6 @@ class _Module(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Module
-atexit.register(_end)
 if threading.current_thread() is threading.main_thread():
     enable()
+atexit.register(_end)  # after enable(), so that it comes before the end of that

@@ -457,6 +457,71 @@ def test_atomic_is_not_interrupted():
     assert done == [1]
 
 
+def test_those_suspended_are_interrupted_where_they_go_on():
+    """Their code is in the middle of a loop when counting begins."""
+
+    def body():
+        stackless.schedule_remove()
+        while True:
+            pass
+
+    tasklets = [stackless.tasklet(body)() for _ in range(3)]
+    stackless.run()
+    for t in tasklets:
+        t.insert()
+    for _ in range(3):
+        assert stackless.run(500) in tasklets
+    for t in tasklets:
+        t.kill()
+
+
+def test_a_trace_function_stays_from_3_12_on():
+    """3.11 counts by the trace function, which is gone afterwards."""
+    stackless.tasklet(lambda: None)()
+    before = sys.gettrace()
+    sys.settrace(lambda *event: None)
+    try:
+        mine = sys.gettrace()
+        stackless.run(1000)
+        assert (sys.gettrace() is mine) == (sys.version_info >= (3, 12))
+    finally:
+        sys.settrace(before)
+
+
+def test_runs_inside_runs_wake_from_the_inside():
+    log = []
+
+    def runner(depth):
+        if depth:
+            stackless.tasklet(runner)(depth - 1)
+        stackless.run()
+        log.append(depth)
+
+    stackless.tasklet(runner)(4)
+    stackless.run()
+    assert log == [0, 1, 2, 3, 4]
+
+
+def test_an_interruption_wakes_who_asked_for_it_and_those_inside():
+    log = []
+
+    def spin():
+        while True:
+            pass
+
+    def inner():
+        stackless.run()
+        log.append("inner")
+
+    t = stackless.tasklet(spin)()
+    stackless.tasklet(inner)()
+    assert stackless.run(2000) is t
+    log.append("outer")
+    stackless.run()
+    assert log == ["outer", "inner"]
+    t.kill()
+
+
 # ---- I/O -------------------------------------------------------------------------------------------------------
 
 
@@ -756,6 +821,155 @@ def test_a_tasklet_knows_its_thread():
     stackless.run()
     assert ids == [threading.get_ident()]
     assert stackless.getcurrent().thread_id == threading.get_ident()
+
+
+def left_behind(log, how):
+    """A tasklet that waits in its own way, for the end of its thread."""
+
+    def body():
+        try:
+            how()
+        except BaseException as error:  # pylint: disable=broad-except
+            log.append(type(error).__name__)
+            raise
+        finally:
+            stackless.schedule()
+            log.append("finally")
+
+    t = stackless.tasklet(body)()
+    stackless.schedule()
+    return t
+
+
+@pytest.mark.parametrize("name", ["schedule_remove", "receive", "sleep", "schedule"])
+def test_tasklets_of_a_thread_that_ends_are_killed(name):
+    log, tasklets = [], []
+    how = {
+        "schedule_remove": stackless.schedule_remove,
+        "receive": stackless.channel().receive,
+        "sleep": lambda: time.sleep(30),
+        "schedule": lambda: [stackless.schedule() for _ in range(1000)],
+    }[name]
+    thread = threading.Thread(target=lambda: tasklets.append(left_behind(log, how)))
+    thread.start()
+    thread.join()
+    assert log == ["TaskletExit", "finally"]
+    assert not tasklets[0].alive and tasklets[0].thread_id == -1
+
+
+def test_one_that_refuses_to_end_with_its_thread_is_let_go():
+    tasklets = []
+
+    def body():
+        while True:
+            try:
+                stackless.schedule_remove()
+            except stackless.TaskletExit:
+                pass
+
+    def thread():
+        tasklets.append(stackless.tasklet(body)())
+        stackless.schedule()
+
+    t = threading.Thread(target=thread)
+    t.start()
+    t.join()
+    assert not tasklets[0].alive
+    with pytest.raises(RuntimeError, match="no thread"):
+        tasklets[0].throw(ValueError)
+    tasklets[0].kill()
+
+
+def test_those_that_never_began_go_with_their_thread():
+    tasklets = []
+
+    def thread():
+        t = stackless.tasklet(lambda: None)()
+        tasklets.append(weakref.ref(t))
+
+    t = threading.Thread(target=thread)
+    t.start()
+    t.join()
+    gc.collect()
+    assert tasklets[0]() is None
+
+
+def test_the_last_reference_dropped_in_another_thread_kills_it_in_its_own():
+    log, tasklets, ready, go = [], [], threading.Event(), threading.Event()
+
+    def body():
+        try:
+            stackless.schedule_remove()
+        finally:
+            log.append(threading.get_ident())
+
+    def thread():
+        tasklets.append(stackless.tasklet(body)())
+        stackless.schedule()
+        ready.set()
+        go.wait()
+        stackless.run()
+
+    t = threading.Thread(target=thread)
+    t.start()
+    ready.wait()
+    ident = t.ident
+    tasklets.clear()
+    gc.collect()
+    go.set()
+    t.join()
+    assert log == [ident]
+
+
+AT_EXIT = """
+from fibril import stackless
+import time
+
+def body(how):
+    try:
+        how()
+    finally:
+        time.sleep(0.001)
+        print("finally")
+
+hows = (stackless.schedule_remove, stackless.channel().receive, lambda: time.sleep(30))
+tasklets = [stackless.tasklet(body)(how) for how in hows]
+stackless.schedule()
+print("end")
+"""
+
+
+def test_finally_clauses_run_at_the_end_of_the_process():
+    result = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "end\n" + "finally\n" * 3, "")
+
+
+def test_f_back_of_suspended_ones_leads_to_their_callers():
+    def names(frame):
+        while frame:
+            yield frame.f_code.co_name
+            frame = frame.f_back
+
+    def inner(x):
+        stackless.schedule_remove()
+        return x
+
+    def middle():
+        return sorted([2, 1], key=inner)
+
+    def outer():
+        middle()
+
+    tasklets = [stackless.tasklet(outer)() for _ in range(20)]
+    stackless.run()
+    for t in tasklets:
+        assert list(names(t.frame)) == ["inner", "middle", "outer"]
+    for t in tasklets:
+        t.insert()
+    stackless.run()
+    assert [list(names(t.frame)) for t in tasklets] == [["inner", "middle", "outer"]] * 20
+    for t in tasklets:
+        t.kill()
 
 
 # ---- leaks -----------------------------------------------------------------------------------------------------
