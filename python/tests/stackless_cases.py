@@ -1100,7 +1100,7 @@ def test_unstarted_and_dead_tasklets_and_channels_are_data():
 def test_one_that_runs_c_code_says_that_it_cannot_be_pickled():
     t = stackless.tasklet(stackless.schedule_remove)()
     stackless.run()
-    with pytest.raises(pickle.PicklingError, match="C code"):
+    with pytest.raises(pickle.PicklingError, match="C code|this version"):
         pickle.dumps(t)
     t.kill()
 
