@@ -247,6 +247,9 @@ void fibril__py_overflow_start(void);
 
 /* ---- registration: each adds its types and functions; 0, or -1 with an exception ---- */
 
+/* tp_dealloc of a type whose objects own what tp_clear lets go of and nothing else. */
+void fibril__py_dealloc(PyObject *self);
+
 /* Makes the types and adds them: for the areas below. */
 int fibril__py_add_types(PyObject *module, PyType_Spec *specs, size_t n);
 

@@ -19,6 +19,18 @@ static int (*const areas[])(PyObject *module) = {
 #endif
 };
 
+void fibril__py_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (type->tp_weaklistoffset > 0) {
+        PyObject_ClearWeakRefs(self);
+    }
+    type->tp_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
 int fibril__py_add_types(PyObject *module, PyType_Spec *specs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

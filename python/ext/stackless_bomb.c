@@ -145,15 +145,6 @@ static int clear(PyObject *self)
     return 0;
 }
 
-static void dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
 static PyObject *reduce(PyObject *self, PyObject *unused)
 {
     struct bomb *b = (struct bomb *)self;
@@ -176,7 +167,7 @@ PyDoc_STRVAR(bomb_doc, "bomb(type=None, value=None, traceback=None)\n--\n\n"
                        "An exception as a value: the tasklet that receives it raises it.");
 
 static PyType_Slot slots[] = {{Py_tp_new, new_bomb},
-                              {Py_tp_dealloc, dealloc},
+                              {Py_tp_dealloc, fibril__py_dealloc},
                               {Py_tp_traverse, traverse},
                               {Py_tp_clear, clear},
                               {Py_tp_members, members},
@@ -191,7 +182,5 @@ static PyType_Spec spec = {.name = "stackless.bomb",
 
 int fibril__slp_bomb_init(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    fibril__slp_bomb = (PyTypeObject *)type;
-    return type ? PyModule_AddObjectRef(module, "_stackless_bomb", type) : -1;
+    return fibril__slp_add_type(module, &spec, "_stackless_bomb", &fibril__slp_bomb);
 }

@@ -399,18 +399,6 @@ static int clear(PyObject *self)
     return 0;
 }
 
-static void dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    if (channel_of(self)->weakrefs) {
-        PyObject_ClearWeakRefs(self);
-    }
-    clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
 static PyGetSetDef attributes[] = {
     {"queue", get_queue, NULL, "the first tasklet that waits, or None", NULL},
     {"closing", get_closing, NULL, "close() has been called", NULL},
@@ -442,7 +430,7 @@ static PyMethodDef methods[] = {
 PyDoc_STRVAR(channel_doc, "channel()\n--\n\nHands values from tasklet to tasklet.");
 
 static PyType_Slot slots[] = {{Py_tp_new, new_channel},
-                              {Py_tp_dealloc, dealloc},
+                              {Py_tp_dealloc, fibril__py_dealloc},
                               {Py_tp_traverse, traverse},
                               {Py_tp_clear, clear},
                               {Py_tp_iter, PyObject_SelfIter},
@@ -460,7 +448,5 @@ static PyType_Spec spec = {.name = "stackless.channel",
 
 int fibril__slp_channel_init(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    fibril__slp_channel = (PyTypeObject *)type;
-    return type ? PyModule_AddObjectRef(module, "_stackless_channel", type) : -1;
+    return fibril__slp_add_type(module, &spec, "_stackless_channel", &fibril__slp_channel);
 }

@@ -292,6 +292,10 @@ void fibril__slp_watch_frames(void);
 
 /* ---- registration ---- */
 
+/* Makes a type and adds it by the name under which stackless.py looks for it; keeps a reference. */
+int fibril__slp_add_type(PyObject *module, PyType_Spec *spec, const char *name,
+                         PyTypeObject **ret_type);
+
 int fibril__slp_bomb_init(PyObject *module);
 int fibril__slp_tasklet_init(PyObject *module);
 int fibril__slp_throw_init(PyObject *module);

@@ -266,6 +266,14 @@ static PyMethodDef functions[] = {
     {"_stackless_switch_trap", py_switch_trap, METH_VARARGS, switch_trap_doc},
     {NULL, NULL, 0, NULL}};
 
+int fibril__slp_add_type(PyObject *module, PyType_Spec *spec, const char *name,
+                         PyTypeObject **ret_type)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    *ret_type = (PyTypeObject *)type;
+    return type ? PyModule_AddObjectRef(module, name, type) : -1;
+}
+
 int fibril__py_stackless_init(PyObject *module)
 {
     if (fibril__slp_bomb_init(module) < 0 || fibril__slp_tasklet_init(module) < 0 ||

@@ -457,12 +457,10 @@ static PyType_Spec spec = {.name = "stackless.tasklet",
 
 int fibril__slp_tasklet_init(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    fibril__slp_tasklet = (PyTypeObject *)type;
     fibril__slp_exit = PyErr_NewExceptionWithDoc(
         "stackless.TaskletExit", "Ends a tasklet silently.", PyExc_SystemExit, NULL);
-    if (!type || !fibril__slp_exit ||
-        PyModule_AddObjectRef(module, "_stackless_tasklet", type) < 0) {
+    if (!fibril__slp_exit ||
+        fibril__slp_add_type(module, &spec, "_stackless_tasklet", &fibril__slp_tasklet) < 0) {
         return -1;
     }
     return PyModule_AddObjectRef(module, "_stackless_TaskletExit", fibril__slp_exit);

@@ -33,28 +33,51 @@ def clean():
 
 
 class Model:
-    """Stackless's rules for schedule, send and receive, over generators."""
+    """Stackless's rules for schedule, send, receive, kill and errors, over generators."""
 
     def __init__(self):
-        self.ring, self.log = [], []
+        self.ring, self.log, self.tasks = [], [], []
         self.queues = {}  # channel number: (tasklets that wait, direction)
 
     def add(self, number, steps):
-        self.ring.append([number, iter(steps), None])
+        self.tasks.append([number, iter(steps), False])  # the last one: has begun
+        self.ring.append(self.tasks[-1])
 
     def run(self):
         while self.ring:
             task = self.ring[0]
+            task[2] = True
             step = next(task[1], None)
             if step is None:
-                self.ring.pop(0)
-                self.log.append((task[0], "end"))
+                self.end(task, "end")
                 continue
             self.log.append((task[0], step))
             getattr(self, step[0])(task, *step[1:])
 
+    def end(self, task, word):
+        self.ring.remove(task)
+        self.tasks[task[0]] = None
+        if task[2]:
+            self.log.append((task[0], word))
+
     def schedule(self, task):
         self.ring.append(self.ring.pop(0))
+
+    def fail(self, task):
+        self.end(task, "failed")
+        self.log.append(("main", task[0]))
+
+    def kill(self, task, number):
+        """It runs at once, and after it whoever stands behind it."""
+        other = self.tasks[number] if number < len(self.tasks) else None
+        if other is None:
+            return
+        if other not in self.ring:
+            next(w for w, _ in self.queues.values() if other in w).remove(other)
+            self.ring.append(other)
+        at = self.ring.index(other)
+        self.ring = self.ring[at:] + self.ring[:at]
+        self.end(other, "killed")
 
     def meet(self, channel, direction):
         waiting, of = self.queues.setdefault(channel, ([], 0))
@@ -95,8 +118,13 @@ def script(seed):
     for _ in range(r.randrange(1, 9)):
         program = []
         for _ in range(r.randrange(0, 12)):
-            if r.random() < 0.3:
+            what = r.random()
+            if what < 0.3:
                 program.append(("schedule",))
+            elif what < 0.34:
+                program.append(("kill", r.randrange(9)))
+            elif what < 0.36:
+                program.append(("fail",))
             else:
                 channel = r.randrange(3)
                 program.append((r.choice(("send", "receive")), channel, preferences[channel]))
@@ -111,23 +139,45 @@ def play(seed):
         channel.preference = preference
     log = []
 
-    def body(number, program):
+    def carry_out(number, program):
         for step in program:
             log.append((number, step))
             if step[0] == "schedule":
                 stackless.schedule()
+            elif step[0] == "kill":
+                if step[1] < len(tasklets):
+                    tasklets[step[1]].kill()
+            elif step[0] == "fail":
+                raise KeyError(number)
             elif step[0] == "send":
                 channels[step[1]].send(number)
             else:
                 assert isinstance(channels[step[1]].receive(), int)
-        log.append((number, "end"))
+
+    def body(number, program):
+        word = "end"
+        try:
+            carry_out(number, program)
+        except stackless.TaskletExit:
+            word = "killed"
+            raise
+        except KeyError:
+            word = "failed"
+            raise
+        finally:
+            log.append((number, word))
 
     tasklets = [stackless.tasklet(body)(i, p) for i, p in enumerate(programs)]
-    stackless.run()
-    balances = [c.balance for c in channels]
+    while True:
+        try:
+            stackless.run()
+            break
+        except KeyError as error:
+            log.append(("main", error.args[0]))
+    balances, result = [c.balance for c in channels], list(log)
     for t in tasklets:
         t.kill()
-    return log, balances
+    return result, balances
 
 
 @pytest.mark.parametrize("block", range(10))
