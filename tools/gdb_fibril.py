@@ -94,13 +94,14 @@ def records_of(region):
     log2, base = int(region["log2"]), int(region["base"])
     align = constant("FIBRIL__RECORD_ALIGN", 64)
     size = (type_of("struct fibril").sizeof + align - 1) & ~(align - 1)
-    colours, step = constant("FIBRIL__COLOURS", 12), constant("FIBRIL__COLOUR_BYTES", 64)
+    colours, turn = constant("FIBRIL__COLOURS", 12), constant("FIBRIL__COLOUR_TURN", 16)
+    step = constant("FIBRIL__COLOUR_BYTES", 64)
     for i in range(int(region["used"])):
         slot = base + (i << log2)
         if not region["stacks"]:
             yield slot
         else:
-            yield slot + (1 << log2) - size - (slot >> log2) % colours * step
+            yield slot + (1 << log2) - size - (slot >> log2) % turn * colours // turn * step
 
 
 def fibrils():
