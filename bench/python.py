@@ -63,15 +63,22 @@ def micro_bench(bench, title, ref, whos, targets, counts=(None, None), fewer=())
     return Bench("py-" + bench, title, ref, programs, targets)
 
 
-def greenlets(bench, who):
+def greenlets(bench, who, script="greenlets.py"):
     """In a plain process: greenlets need no loop."""
     def measure(ctx):
         env = ["env", "PYTHONDONTWRITEBYTECODE=1"]
-        if who != "greenlet":
+        others = who in ("greenlet", "gevent")
+        if not others:
             env.append("PYTHONPATH=" + package(ctx))
-        exe = module("greenlet") if who == "greenlet" else PYTHON
-        return run_for_rows([*env, exe, os.path.join(PY, "greenlets.py"), bench, who])
+        exe = module(who) if others else PYTHON
+        return run_for_rows([*env, exe, os.path.join(PY, script), bench, who])
     return measure
+
+
+def tasklet_bench(bench, title, targets, whos=("fibril", "greenlet", "gevent")):
+    """The figures of Stackless 3.7, an interpreter of its own, are the limits."""
+    programs = {who: greenlets(bench, who, "tasklets.py") for who in whos}
+    return Bench("py-tasklet-" + bench, title, whos[-1], programs, targets)
 
 
 def greenlet_bench(bench, title, targets):
@@ -313,6 +320,16 @@ def python_benches():
         server_bench("gevent-pywsgi", "WSGI hello by gevent's pywsgi, on fibril's greenlets and on the package's",
                      "greenlet", gevent_hello, ["fibril", "greenlet"],
                      [Target(c, "fibril", 1, "greenlet") for c in connections]),
+        tasklet_bench("schedule", "stackless.schedule(), 2 and 100 tasklets in turn",
+                      [Target("schedule, of 2", "fibril", 61), Target("schedule, of 100", "fibril", 61)]),
+        tasklet_bench("channel", "round trip through two channels", [Target("round trip", "fibril", 264)],
+                      ("fibril", "gevent")),
+        tasklet_bench("spawn", "make, run and end a tasklet", [Target("spawn, run and end", "fibril", 432)]),
+        tasklet_bench("parked", "memory of one of 100,000 tasklets suspended three calls deep",
+                      [Target("a parked thread", "fibril", 1500)]),
+        tasklet_bench("million", "1,000,000 tasklets suspended three calls deep",
+                      [Target("processor time of 1000000", "fibril", 2000),
+                       Target("memory of 1000000", "fibril", 1600000000)], ("fibril",)),
         server_bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "uvloop", echo,
                      [w for w in scheduled if w != "fibril-py"],
                      [Target(c, "fibril-thread", limit, of) for c in connections

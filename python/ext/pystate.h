@@ -114,9 +114,11 @@ struct fibril__pyslice {
     _PyErr_StackItem exc;       /* the outermost; that of a thread's first context is in the thread
                                    state */
     PyObject *context;          /* of contextvars, or NULL; may be set while it does not run */
-    PyObject *later;            /* 3.13 on: chain of objects to be freed */
-    void *executor;             /* 3.14 on */
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *later; /* chain of objects to be freed */
+#endif
 #if PY_VERSION_HEX >= 0x030e0000
+    void *executor;
     uintptr_t c_stack[3]; /* the bounds that CPython checks the stack pointer against */
 #endif
     int depth, c_depth; /* calls under way */

@@ -47,6 +47,19 @@ static inline int notify(struct world *w, struct channel *c, struct tasklet *t, 
 
 /* ---- the one operation ---- */
 
+/* What was to be sent is dropped when the operation has failed. */
+static void take_back(struct tasklet *self)
+{
+    tasklet_set_value(self, Py_NewRef(Py_None));
+}
+
+static NOINLINE PyObject *refuse(struct tasklet *self, PyObject *type, const char *text)
+{
+    take_back(self);
+    PyErr_SetString(type, text);
+    return NULL;
+}
+
 static inline void swap_values(struct tasklet *a, struct tasklet *b)
 {
     PyObject *value = a->value;
@@ -101,12 +114,12 @@ static PyObject *meet_elsewhere(struct world *w, struct tasklet *self, struct ta
 }
 
 /* Somebody waits. */
-static PyObject *meet(struct world *w, struct channel *c, struct tasklet *self, int direction)
+static NOINLINE PyObject *meet(struct world *w, struct channel *c, struct tasklet *self,
+                               int direction)
 {
     struct tasklet *partner = c->head;
     if (UNLIKELY(!partner->world->ts)) {
-        PyErr_SetString(PyExc_RuntimeError, "tasklet has no thread");
-        return NULL;
+        return refuse(self, PyExc_RuntimeError, "tasklet has no thread");
     }
     fibril__slp_queue_remove(partner);
     swap_values(self, partner);
@@ -118,35 +131,74 @@ static PyObject *meet(struct world *w, struct channel *c, struct tasklet *self, 
     PyObject *result = fibril__slp_go(w, self, next, &done);
     if (UNLIKELY(!done)) {
         unmeet(w, c, self, partner, direction);
+        take_back(self);
     }
     return result;
 }
 
 /* Nobody does. */
-static PyObject *wait(struct world *w, struct channel *c, struct tasklet *self, int direction)
+static NOINLINE bool enqueue(struct world *w, struct channel *c, struct tasklet *self,
+                             int direction)
 {
     if (UNLIKELY(self->block_trap)) {
-        PyErr_SetString(PyExc_RuntimeError, "this tasklet does not like to be blocked.");
-        return NULL;
+        refuse(self, PyExc_RuntimeError, "this tasklet does not like to be blocked.");
+        return false;
     }
     if (UNLIKELY(c->closing)) {
-        PyErr_SetString(PyExc_ValueError, "Send/receive operation on a closed channel");
+        refuse(self, PyExc_ValueError, "Send/receive operation on a closed channel");
+        return false;
+    }
+    fibril__slp_ring_remove(w, self);
+    fibril__slp_queue_append(c, self, direction);
+    return true;
+}
+
+static NOINLINE void dequeue(struct world *w, struct tasklet *self)
+{
+    fibril__slp_queue_remove(self);
+    fibril__slp_ring_first(w, self);
+    take_back(self);
+}
+
+/* Small: what it keeps in registers is on each parked stack. */
+static NOINLINE PyObject *wait(struct world *w, struct channel *c, struct tasklet *self,
+                               int direction)
+{
+    if (UNLIKELY(!enqueue(w, c, self, direction))) {
         return NULL;
     }
     bool done;
-    fibril__slp_ring_remove(w, self);
-    fibril__slp_queue_append(c, self, direction);
     PyObject *result = fibril__slp_go(w, self, w->current, &done);
     if (UNLIKELY(!done)) {
-        fibril__slp_queue_remove(self);
-        fibril__slp_ring_first(w, self);
+        dequeue(w, self);
     }
+    return result;
+}
+
+static inline bool meets(const struct channel *c, int direction)
+{
+    return direction == SEND ? c->balance < 0 : c->balance > 0;
+}
+
+/* With a callback, or for one that had something in its tempval. */
+static NOINLINE PyObject *act_slowly(struct world *w, struct channel *c, PyObject *value,
+                                     int direction)
+{
+    struct tasklet *self = w->current;
+    PyObject *before = self->value;
+    self->value = value;
+    PyObject *result = NULL;
+    if (notify(w, c, self, direction, !meets(c, direction)) == 0) {
+        result = meets(c, direction) ? meet(w, c, self, direction) : wait(w, c, self, direction);
+    }
+    tasklet_set_value(self, before);
     return result;
 }
 
 /* Takes `value`. What it returns: what was received; for a sender None. Holds no references to the
  * channel and the running tasklet: whoever called has the one, the ring the other; on a suspended
- * stack they would hide from the garbage collector. */
+ * stack they would hide from the garbage collector. Nothing is left to do here afterwards, so that
+ * a parked stack has no frame of this function. */
 static PyObject *act(struct channel *c, PyObject *value, int direction)
 {
     struct world *w = fibril__slp_world();
@@ -155,16 +207,12 @@ static PyObject *act(struct channel *c, PyObject *value, int direction)
         return NULL;
     }
     struct tasklet *self = w->current;
-    bool meets = direction == SEND ? c->balance < 0 : c->balance > 0;
-    PyObject *before = self->value;
-    self->value = value;
-    PyObject *result = NULL;
-    if (LIKELY(notify(w, c, self, direction, !meets) == 0)) {
-        meets = direction == SEND ? c->balance < 0 : c->balance > 0;
-        result = meets ? meet(w, c, self, direction) : wait(w, c, self, direction);
+    if (UNLIKELY(self->value != Py_None || fibril__slp_channel_hook)) {
+        return act_slowly(w, c, value, direction);
     }
-    tasklet_set_value(self, before);
-    return result;
+    Py_DECREF(Py_None);
+    self->value = value;
+    return meets(c, direction) ? meet(w, c, self, direction) : wait(w, c, self, direction);
 }
 
 /* ---- methods ---- */

@@ -39,7 +39,8 @@ struct tasklet {
     PyObject_HEAD struct tasklet *next, *prev; /* ring: circular; queue: NULL at the ends */
     struct world *world;                       /* its thread's; kept by reference */
     PyObject *value; /* what it goes on with; before it is set up: its function */
-    PyObject *call;  /* (function, args, kwargs) until it ends, NULL: not set up */
+    PyObject *call;  /* (function, args, kwargs) until it ends, or, once it has begun, just the
+                        function; NULL: not set up */
     PyObject *weakrefs;
     struct channel *channel;           /* AT_QUEUE: which */
     struct tasklet *later;             /* in the world's list of those that are back */

@@ -51,9 +51,11 @@ static PyObject *py_frames(PyObject *module, PyObject *o)
     if (!frames) {
         return NULL;
     }
-    PyObject *handled = t->slice.exc.exc_value;
-    return Py_BuildValue("OON", t->call ? PyTuple_GET_ITEM(t->call, 0) : Py_None,
-                         handled ? handled : Py_None, frames);
+    PyObject *handled = t->slice.exc.exc_value, *function = t->call ? t->call : Py_None;
+    if (PyTuple_CheckExact(function)) {
+        function = PyTuple_GET_ITEM(function, 0);
+    }
+    return Py_BuildValue("OON", function, handled ? handled : Py_None, frames);
 }
 
 static PyObject *py_values(PyObject *module, PyObject *args)

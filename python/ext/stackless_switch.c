@@ -479,9 +479,11 @@ static PyObject *outcome(PyObject *result)
     return result;
 }
 
-static void end(struct world *w, struct tasklet *t, PyObject *result)
+/* Not inlined, as all that run() does but the call: its variables would be on each parked stack. */
+static NOINLINE void end(struct world *w, struct tasklet *t, PyObject *result)
 {
     result = outcome(result);
+    Py_CLEAR(t->call);
     fibril__slp_sync(w);
     t->ended = true;
     fibril__slp_ring_remove(w, t);
@@ -509,19 +511,35 @@ PyObject *fibril__slp_claim(struct tasklet *t)
     return claim(t);
 }
 
-/* The call stays where the garbage collector sees it: on the stack it would keep alive what refers
- * to the tasklet. */
-static PyObject *call(struct tasklet *t)
+/* Whether it may run its function: not, with an exception set, if it has been killed before. Of a
+ * call without arguments only the function is kept. */
+static NOINLINE bool may_call(struct tasklet *t)
 {
-    PyObject *fn = PyTuple_GET_ITEM(t->call, 0), *kwargs = PyTuple_GET_ITEM(t->call, 2);
+    PyObject *fn = PyTuple_GET_ITEM(t->call, 0);
     PyObject *value = fn == fibril__slp_resume ? Py_NewRef(Py_None) : claim(t);
-    PyObject *result = NULL;
-    if (value) {
-        Py_DECREF(value);
-        result = PyObject_Call(fn, PyTuple_GET_ITEM(t->call, 1), kwargs == Py_None ? NULL : kwargs);
+    bool bare = PyTuple_GET_SIZE(PyTuple_GET_ITEM(t->call, 1)) == 0 &&
+                PyTuple_GET_ITEM(t->call, 2) == Py_None && PyVectorcall_Function(fn);
+    if (bare) {
+        Py_SETREF(t->call, Py_NewRef(fn));
     }
-    Py_CLEAR(t->call);
-    return result;
+    Py_XDECREF(value);
+    return value != NULL;
+}
+
+/* Straight to what the callable has for it: a step less of PyObject_Call's on each parked stack.
+ * The call stays where the garbage collector sees it: here it would keep alive what refers to t. */
+static inline PyObject *call(const struct tasklet *t)
+{
+    if (!PyTuple_CheckExact(t->call)) {
+        return PyVectorcall_Function(t->call)(t->call, NULL, 0, NULL);
+    }
+    PyObject *fn = PyTuple_GET_ITEM(t->call, 0), *args = PyTuple_GET_ITEM(t->call, 1);
+    PyObject *kwargs = PyTuple_GET_ITEM(t->call, 2);
+    vectorcallfunc direct = kwargs == Py_None ? PyVectorcall_Function(fn) : NULL;
+    if (direct) {
+        return direct(fn, &PyTuple_GET_ITEM(args, 0), (size_t)PyTuple_GET_SIZE(args), NULL);
+    }
+    return PyObject_Call(fn, args, kwargs == Py_None ? NULL : kwargs);
 }
 
 /* Calls under way are counted from the same number on, whoever is switched from. */
@@ -537,13 +555,17 @@ static void begin_slice(struct world *w, struct tasklet *t)
     fibril__pyslice_load(&t->slice, w->ts);
 }
 
+static NOINLINE void arrive_first(struct tasklet *t)
+{
+    begin_slice(t->world, t);
+    t->begun = true;
+    arrive(t->world);
+}
+
 static int run(void *arg)
 {
     struct tasklet *t = arg;
-    struct world *w = t->world;
-    begin_slice(w, t);
-    t->begun = true;
-    arrive(w);
-    end(w, t, call(t));
+    arrive_first(t);
+    end(t->world, t, may_call(t) ? call(t) : NULL);
     return 0;
 }
