@@ -480,8 +480,9 @@ static PyObject *outcome(PyObject *result)
 }
 
 /* Not inlined, as all that run() does but the call: its variables would be on each parked stack. */
-static NOINLINE void end(struct world *w, struct tasklet *t, PyObject *result)
+static NOINLINE void end(PyObject *result, struct tasklet *t)
 {
+    struct world *w = t->world;
     result = outcome(result);
     Py_CLEAR(t->call);
     fibril__slp_sync(w);
@@ -526,20 +527,37 @@ static NOINLINE bool may_call(struct tasklet *t)
     return value != NULL;
 }
 
+/* NULL: it has to be called as anything else is. */
+static NOINLINE vectorcallfunc direct_call(const struct tasklet *t)
+{
+    if (!PyTuple_CheckExact(t->call)) {
+        return PyVectorcall_Function(t->call);
+    }
+    bool plain = PyTuple_GET_ITEM(t->call, 2) == Py_None;
+    return plain ? PyVectorcall_Function(PyTuple_GET_ITEM(t->call, 0)) : NULL;
+}
+
+static NOINLINE PyObject *call_otherwise(PyObject *call)
+{
+    PyObject *kwargs = PyTuple_GET_ITEM(call, 2);
+    return PyObject_Call(PyTuple_GET_ITEM(call, 0), PyTuple_GET_ITEM(call, 1),
+                         kwargs == Py_None ? NULL : kwargs);
+}
+
 /* Straight to what the callable has for it: a step less of PyObject_Call's on each parked stack.
  * The call stays where the garbage collector sees it: here it would keep alive what refers to t. */
 static inline PyObject *call(const struct tasklet *t)
 {
-    if (!PyTuple_CheckExact(t->call)) {
-        return PyVectorcall_Function(t->call)(t->call, NULL, 0, NULL);
+    vectorcallfunc direct = direct_call(t);
+    PyObject *call = t->call;
+    if (!PyTuple_CheckExact(call)) {
+        return direct(call, NULL, 0, NULL);
     }
-    PyObject *fn = PyTuple_GET_ITEM(t->call, 0), *args = PyTuple_GET_ITEM(t->call, 1);
-    PyObject *kwargs = PyTuple_GET_ITEM(t->call, 2);
-    vectorcallfunc direct = kwargs == Py_None ? PyVectorcall_Function(fn) : NULL;
+    PyObject *fn = PyTuple_GET_ITEM(call, 0), *args = PyTuple_GET_ITEM(call, 1);
     if (direct) {
         return direct(fn, &PyTuple_GET_ITEM(args, 0), (size_t)PyTuple_GET_SIZE(args), NULL);
     }
-    return PyObject_Call(fn, args, kwargs == Py_None ? NULL : kwargs);
+    return call_otherwise(call);
 }
 
 /* Calls under way are counted from the same number on, whoever is switched from. */
@@ -566,6 +584,10 @@ static int run(void *arg)
 {
     struct tasklet *t = arg;
     arrive_first(t);
-    end(t->world, t, may_call(t) ? call(t) : NULL);
+    if (may_call(t)) {
+        end(call(t), t);
+    } else {
+        end(NULL, t);
+    }
     return 0;
 }
