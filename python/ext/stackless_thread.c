@@ -163,6 +163,7 @@ static void leave_loop(struct world *w)
 static void dissolve(struct world *w)
 {
     if (w->main) {
+        fibril__slp_forget_thrown(w->main);
         fibril_turn_leave(w->main->fibril, &w->main->turn);
         w->main->fibril = NULL;
         if (w->main->place == AT_RING) {
