@@ -35,6 +35,9 @@ PyObject *fibril__slp_bomb_current(void)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
+    if (value) { /* what has been thrown to one outside makes an instance of another class */
+        Py_SETREF(type, Py_NewRef((PyObject *)Py_TYPE(value)));
+    }
     return make(type, value, traceback);
 }
 

@@ -161,6 +161,9 @@ PyObject *fibril__slp_bind_thread(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "bad thread");
         return NULL;
     }
+    bool ended = t->ended;
+    fibril__slp_abandon(t); /* the stack it may have been given is of the old one's loop */
+    t->ended = ended;
     to->refs++;
     fibril__slp_world_unref(t->world);
     t->world = to;

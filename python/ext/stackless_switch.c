@@ -380,6 +380,9 @@ PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *
 /* The error handler takes care of it, or the exception (perhaps another one) becomes a bomb. */
 static PyObject *handle_error(void)
 {
+    PyObject *raised = fibril__py_take_exception();
+    PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+    Py_DECREF(raised);
     if (PyErr_ExceptionMatches(fibril__slp_exit)) {
         PyErr_Clear();
         return Py_NewRef(Py_None);

@@ -390,7 +390,7 @@ static void dealloc(PyObject *self)
     if (t->weakrefs) {
         PyObject_ClearWeakRefs(self);
     }
-    if (!t->ended && !t->main && t->world && t->world->ts == PyThreadState_Get()) {
+    if (t->live) { /* perhaps by the garbage collector in another thread */
         fibril__slp_abandon(t);
     }
     Py_CLEAR(t->call);

@@ -36,10 +36,14 @@ PyObject *fibril__slp_raise_thrown(struct fibril *f)
     return fibril__slp_bomb_explode(bomb);
 }
 
-/* Instances are made where the asynchronous exception is caught or ends the tasklet. */
+/* Instances are made where the asynchronous exception is caught or ends the tasklet. Whoever makes
+ * another one of what that was, because its class is not this one, gets the same again. */
 static PyObject *new_thrown(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     struct fibril *f = fibril_current();
+    if (PyTuple_GET_SIZE(args) == 1 && PyExceptionInstance_Check(PyTuple_GET_ITEM(args, 0))) {
+        return Py_NewRef(PyTuple_GET_ITEM(args, 0));
+    }
     if (!fibril__slp_is_thrown(f)) {
         return ((PyTypeObject *)PyExc_BaseException)->tp_new(type, args, kwargs);
     }
