@@ -2,12 +2,15 @@
 """A cancellation comes out of whatever CPython waits in as one exception, Cancelled, and only once."""
 
 import concurrent.futures
+import fcntl
 import multiprocessing
 import os
 import queue
 import select
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 
@@ -119,6 +122,41 @@ def child():
     return p
 
 
+def fifo():
+    path = tempfile.mktemp(prefix="fibril-test-")
+    os.mkfifo(path)
+    pair.paths.append(path)
+    return path
+
+
+pair.paths = []
+
+
+def locked_file():
+    """A file that another opening of it has locked."""
+    one = tempfile.NamedTemporaryFile()  # pylint: disable=consider-using-with
+    fcntl.flock(one, fcntl.LOCK_EX)
+    pair.keep += [one, open(one.name, "wb")]
+    return pair.keep[-1]
+
+
+def file_locked_elsewhere():
+    """The same by another process."""
+    file = tempfile.NamedTemporaryFile()  # pylint: disable=consider-using-with
+    code = f"import fcntl, time; f = open({file.name!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True)"
+    holder = subprocess.Popen([sys.executable, "-c", code + "; time.sleep(1000)"], stdout=subprocess.PIPE)
+    pair.keep += [file, holder]
+    assert holder.stdout.readline()
+    return file
+
+
+def with_patience(wait):
+    """What has to start a process first: that is no part of the wait."""
+    with fibril.shield():
+        subject = file_locked_elsewhere()
+    return wait(subject)
+
+
 LOCKS = {
     "acquire": lambda: held(threading.Lock()).acquire(),
     "acquire with timeout": lambda: held(threading.Lock()).acquire(timeout=1000),
@@ -146,6 +184,9 @@ CALLS = {
         os.write(full_pipe(), bytes(4096)), "file": lambda: open(pipe(), "rb").read(1), "raw file": lambda:
         open(pipe(), "rb", 0).read(1),
     "waitpid": lambda: os.waitpid(child().pid, 0), "subprocess": lambda: child().wait(),
+    "fifo to read": lambda: open(fifo(), "rb"), "fifo to write": lambda: os.open(fifo(), os.O_WRONLY),
+    "flock": lambda: fcntl.flock(locked_file(), fcntl.LOCK_EX),
+    "lockf": lambda: with_patience(lambda file: fcntl.lockf(file, fcntl.LOCK_EX)),
     "fibril.sleep": lambda: fibril.sleep(1000), "channel": lambda: fibril.Channel().recv(),
 }
 WAITS = {**LOCKS, **CALLS}
@@ -180,6 +221,8 @@ def end():
     for each in pair.keep:
         if isinstance(each, subprocess.Popen):
             each.kill()
+    for path in pair.paths:
+        os.unlink(path)
     os._exit(0)
 
 

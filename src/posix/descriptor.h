@@ -104,6 +104,10 @@ int fibril__fd_await(int fd, short events, int64_t deadline_ns);
 /* The same for a socket's timeout, which shows as -EAGAIN. */
 int fibril__fd_await_socket(int fd, short events, int64_t deadline_ns);
 
+/* Sleeps a little, each time longer (*nap_ns begins with 0): for what nothing announces. Returns 0,
+ * or how the wait is to end. MAY PARK. */
+int fibril__nap(int64_t *nap_ns);
+
 /* Whether a fibril call that came to rc is to be made again. */
 static inline bool fibril__fd_again(int64_t rc, int64_t deadline_ns)
 {

@@ -34,6 +34,14 @@ int fibril_posix_fdatasync(int fd)
 
 enum { NAP_FIRST_NS = 50000, NAP_MOST_NS = 20000000 };
 
+int fibril__nap(int64_t *nap_ns)
+{
+    int64_t twice_ns = *nap_ns * 2 < NAP_MOST_NS ? *nap_ns * 2 : NAP_MOST_NS;
+    *nap_ns = *nap_ns ? twice_ns : NAP_FIRST_NS;
+    int rc = fibril_sleep(*nap_ns);
+    return rc == 0 || fibril__fd_again(rc, FIBRIL_FOREVER) ? 0 : rc;
+}
+
 /* A lock to be taken: the call that tries. */
 struct locking {
     int fd, command;
@@ -49,18 +57,12 @@ static bool is_held(int error)
 
 static int lock_patiently(const struct locking *l)
 {
-    int saved = errno, rc;
-    for (int64_t nap_ns = NAP_FIRST_NS;; nap_ns = nap_ns < NAP_MOST_NS ? nap_ns * 2 : nap_ns) {
+    int saved = errno, rc, nap_rc = 0;
+    int64_t nap_ns = 0;
+    do {
         rc = l->try(l) < 0 ? -errno : 0;
-        if (rc == 0 || !is_held(-rc)) {
-            break;
-        }
-        rc = fibril_sleep(nap_ns);
-        if (rc < 0 && !fibril__fd_again(rc, FIBRIL_FOREVER)) {
-            break;
-        }
-    }
-    return (int)fibril__posix_result(rc, saved);
+    } while (rc < 0 && is_held(-rc) && (nap_rc = fibril__nap(&nap_ns)) == 0);
+    return (int)fibril__posix_result(nap_rc < 0 ? nap_rc : rc, saved);
 }
 
 static int try_flock(const struct locking *l)

@@ -2,17 +2,18 @@
 /*
  * Opening files. Only the open of a FIFO waits for somebody else, and without O_NONBLOCK; a stat(2)
  * tells it from the others, and only where the flags leave it open: 0.4 us on a cached path, where
- * open(2) and close(2) take 0.7. A FIFO is opened by a thread of the pool, by the very call.
+ * open(2) and close(2) take 0.7. A FIFO is opened with O_NONBLOCK, as often as it takes for a
+ * writer and once for a reader, who then looks for a writer; with growing pauses, as nothing
+ * announces the other end.
  *
- * Rejected: to open with O_NONBLOCK and look then. A FIFO would have a reader for a moment, which
- * lets its writers go on; and it costs two calls more, not one.
+ * Rejected: the very call, on a thread of the pool. It could not be cancelled, and when all threads
+ * wait for readers, none is left to open one.
  */
-#include "base/alloc.h"
 #include "posix/descriptor.h"
 #include "posix/io_calls.h"
 
+#include <poll.h>
 #include <stdarg.h>
-#include <string.h>
 #include <sys/stat.h>
 
 /* ---- FIFOs ----------------------------------------------------------------------------------- */
@@ -30,33 +31,69 @@ static bool may_wait(int dirfd, const char *path, int flags)
            S_ISFIFO(st.st_mode);
 }
 
-struct opening {
-    int dirfd, flags;
-    mode_t mode;
-    char path[];
-};
-
-static int open_really(void *arg)
+/* As a reader that waits in open(2), fd counts as one for writers already; what is left is to see
+ * one come. A FIFO without writers is at its end, an empty one with writers is not, and tee(2) says
+ * which without taking anything. A writer that has come and gone leaves a hang-up. */
+static bool has_had_writer(int fd, int scratch)
 {
-    struct opening *o = arg;
-    int fd = openat(o->dirfd, o->path, o->flags, o->mode);
-    return fd < 0 ? -errno : fd;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, 0) > 0) {
+        return true;
+    }
+    ssize_t n = tee(fd, scratch, 1, SPLICE_F_NONBLOCK);
+    return n > 0 || (n < 0 && errno == EAGAIN);
 }
 
-static int open_in_pool(int dirfd, const char *path, int flags, mode_t mode)
+static int wait_for_writer(int fd)
 {
-    size_t bytes = strlen(path) + 1;
-    struct opening *o = fibril__alloc(sizeof(*o) + bytes);
-    if (!o) {
-        return -ENOMEM;
+    int scratch[2], rc = 0;
+    int64_t nap_ns = 0;
+    if (pipe2(scratch, O_CLOEXEC | O_NONBLOCK) < 0) {
+        return -errno;
     }
-    o->dirfd = dirfd;
-    o->flags = flags;
-    o->mode = mode;
-    memcpy(o->path, path, bytes);
-    int rc = fibril_offload(open_really, o, FIBRIL_FOREVER);
-    fibril__free(o);
+    while (rc == 0 && !has_had_writer(fd, scratch[1])) {
+        rc = fibril__nap(&nap_ns);
+    }
+    close(scratch[0]);
+    close(scratch[1]);
     return rc;
+}
+
+/* A writer is let in when there is a reader, be it one that waits in open(2) itself. */
+static int open_beside_reader(int dirfd, const char *path, int flags, mode_t mode)
+{
+    int64_t nap_ns = 0;
+    for (;;) {
+        int fd = openat(dirfd, path, flags | O_NONBLOCK, mode);
+        if (fd >= 0 || errno != ENXIO || !may_wait(dirfd, path, flags)) {
+            return fd < 0 ? -errno : fd;
+        }
+        int rc = fibril__nap(&nap_ns);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+static int open_beside_writer(int dirfd, const char *path, int flags, mode_t mode)
+{
+    int fd = openat(dirfd, path, flags | O_NONBLOCK, mode);
+    int rc = fd < 0 ? -errno : wait_for_writer(fd);
+    if (fd >= 0 && rc < 0) {
+        close(fd);
+    }
+    return rc < 0 ? rc : fd;
+}
+
+static int open_fifo(int dirfd, const char *path, int flags, mode_t mode)
+{
+    bool writes = (flags & O_ACCMODE) == O_WRONLY;
+    int fd = writes ? open_beside_reader(dirfd, path, flags, mode)
+                    : open_beside_writer(dirfd, path, flags, mode);
+    if (fd >= 0) {
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    }
+    return fd;
 }
 
 /* ---- the calls ------------------------------------------------------------------------------- */
@@ -68,7 +105,7 @@ static int open_at(int dirfd, const char *path, int flags, mode_t mode)
     }
     int saved = errno;
     if (UNLIKELY(may_wait(dirfd, path, flags))) {
-        int rc = open_in_pool(dirfd, path, flags, mode);
+        int rc = open_fifo(dirfd, path, flags, mode);
         return (int)fibril__posix_result(rc < 0 ? rc : fibril__fd_born(rc), saved);
     }
     errno = saved;

@@ -98,6 +98,89 @@ POSIX_TEST(a_fifo_waits_for_its_other_end)
     return 0;
 }
 
+static int descriptors(void)
+{
+    int fd = dup(0);
+    close(fd);
+    return fd;
+}
+
+POSIX_TEST(a_wait_for_the_other_end_of_a_fifo_is_cancelled_and_leaves_nothing)
+{
+    static struct rig_call c;
+    make_dir();
+    ASSERT_OK(mkfifo(path, 0600));
+    int lowest = descriptors(), flags[] = {O_RDONLY, O_WRONLY};
+    for (int i = 0; i < 2; i++) {
+        c = (struct rig_call){.call = open_it, .flags = flags[i]};
+        rig_cancel_ends_it(&c);
+        ASSERT_ERRNO(fibril_posix_open(path, O_WRONLY | O_NONBLOCK), ENXIO); /* nobody reads */
+        ASSERT_EQ(descriptors(), lowest);
+    }
+    remove_dir();
+    return 0;
+}
+
+/* Another process opens it in the kernel's way. */
+static pid_t open_elsewhere(int flags)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(path, flags);
+        _exit(fd >= 0 ? 0 : 1);
+    }
+    return child;
+}
+
+POSIX_TEST(a_fifo_is_opened_together_with_another_process)
+{
+    static struct rig_call c;
+    int flags[] = {O_RDONLY, O_WRONLY}, status;
+    make_dir();
+    ASSERT_OK(mkfifo(path, 0600));
+    for (int i = 0; i < 4; i++) {
+        bool first = i < 2; /* who comes first: we, or the other */
+        c = (struct rig_call){.call = open_it, .flags = flags[i % 2]};
+        pid_t child = first ? 0 : open_elsewhere(flags[1 - i % 2]);
+        rig_start(&c);
+        child = first ? open_elsewhere(flags[1 - i % 2]) : child;
+        int fd = (int)rig_end(&c);
+        ASSERT_OK(fd);
+        ASSERT(!(fcntl(fd, F_GETFL) & O_NONBLOCK));
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        ASSERT_EQ(status, 0);
+        ASSERT_OK(fibril_posix_close(fd));
+    }
+    remove_dir();
+    return 0;
+}
+
+/* More wait than the pool has threads. */
+POSIX_TEST(many_wait_for_the_other_ends_of_fifos)
+{
+    enum { N = 100 };
+    static struct rig_call readers[N];
+    static int out[N];
+    make_dir();
+    ASSERT_OK(mkfifo(path, 0600));
+    for (int i = 0; i < N; i++) {
+        readers[i] = (struct rig_call){.call = open_it, .flags = O_RDONLY};
+        rig_start(&readers[i]);
+        ASSERT(!readers[i].over);
+    }
+    int fd = fibril_posix_open(path, O_WRONLY);
+    ASSERT_OK(fd);
+    for (int i = 0; i < N; i++) {
+        ASSERT_OK(out[i] = (int)rig_end(&readers[i]));
+    }
+    for (int i = 0; i < N; i++) {
+        ASSERT_OK(fibril_posix_close(out[i]));
+    }
+    ASSERT_OK(fibril_posix_close(fd));
+    remove_dir();
+    return 0;
+}
+
 POSIX_TEST(a_fifo_that_need_not_wait_is_opened_at_once)
 {
     static struct rig_call c;
