@@ -4,12 +4,18 @@
  * leaving again. What happens at the interpreter's end is here too.
  *
  * The order at exit: threading joins its threads; then atexit calls at_exit below, which waits for
- * what fibril.spawn made and is no daemon; from then on no fibril but the main one runs Python. The
- * loop itself is never ended at exit: whatever is parked goes with the process.
+ * what fibril.spawn and os_thread made and is no daemon, and lets no more OS threads in. When
+ * CPython begins to finalise, no fibril but the main one runs Python any more: those that would
+ * stay parked (lane.c), and CPython's own threads are halted where they ask for the GIL. The loop
+ * itself is never ended at exit: whatever is parked goes with the process.
  */
 #include "fibril_py.h"
 
 #include <fibril/posix.h>
+
+#if FIBRIL_PY_POSIX
+#include "posix/thread.h"
+#endif
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -41,6 +47,7 @@ static int install_layer(void)
                                            .stack_bytes = fibril__py.thread_stack_bytes};
     int rc = fibril_posix_install(&opts);
     fibril__py.layer = rc == 0 || rc == -EALREADY;
+    fibril__posix_halted = fibril__py.layer ? fibril__pystate_is_gone : NULL;
     return fibril__py.layer ? own_words() : rc;
 }
 
@@ -48,6 +55,7 @@ static int uninstall_layer(void)
 {
     int rc = fibril__py.layer ? fibril_posix_uninstall() : 0;
     fibril__py.layer = fibril__py.layer && rc < 0;
+    fibril__posix_halted = fibril__py.layer ? fibril__posix_halted : NULL;
     return rc;
 }
 
@@ -69,20 +77,16 @@ static int uninstall_layer(void)
 
 static PyObject *at_exit(PyObject *unused, PyObject *unused_too)
 {
-    if (!fibril__py.loop || fibril_current() != fibril__py.main) {
-        Py_RETURN_NONE;
-    }
-    int rc = fibril__py_join_spawned();
-    fibril__py.ending = true;
-    fibril__py.can_keep = false;
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    bool enabled = fibril__py.loop && fibril_current() == fibril__py.main;
+    int rc = enabled ? fibril__py_await_all() : 0;
+    fibril__py.ending = enabled;
+    fibril__py.can_keep = fibril__py.can_keep && !enabled;
+    fibril__py_shut();
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef at_exit_def = {"at_exit", at_exit, METH_NOARGS,
-                                  "Waits for spawned fibrils that are no daemons."};
+                                  "Waits for fibrils and OS threads that are no daemons."};
 
 static int register_at_exit(void)
 {
@@ -101,6 +105,12 @@ static int register_at_exit(void)
 }
 
 /* ---- enable ---- */
+
+static int watch_forks(void)
+{
+    int rc = fibril__py_spawn_start();
+    return rc == 0 ? fibril__py_foreign_start() : rc;
+}
 
 static int attach(const struct fibril_opts *opts, bool deadlocks)
 {
@@ -177,7 +187,8 @@ static PyObject *py_enable(PyObject *module, PyObject *args)
     g->thread_stack_bytes = thread_stack_bytes ? (size_t)thread_stack_bytes : THREAD_STACK_BYTES;
     const struct fibril_opts opts = {
         .poller = poller, .stack_bytes = g->spawn_stack_bytes, .deadlock = FIBRIL_DEADLOCK_RETURN};
-    int rc = register_at_exit() < 0 ? 1 : attach(&opts, deadlocks);
+    int rc = register_at_exit() < 0 ? 1 : watch_forks();
+    rc = rc == 0 ? attach(&opts, deadlocks) : rc;
     if (rc != 0) {
         return rc < 0 ? refuse(rc, poller) : NULL;
     }

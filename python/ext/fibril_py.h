@@ -61,7 +61,7 @@ struct fibril__py {
     bool beginning;       /* fibril__py_begin makes a thread state */
     bool state_key_known; /* it is: */
     unsigned state_key;   /* the pthread key under which a thread has its state */
-    bool ending;          /* the interpreter is: no fibril but the main one runs Python again */
+    bool ending;          /* the process is: see enable.c */
     size_t thread_stack_bytes, spawn_stack_bytes;
     uint64_t handed; /* switches that kept the GIL */
 
@@ -123,7 +123,7 @@ static inline void fibril__py_leave(struct pyfibril *p)
     }
 }
 
-/* Enters the slow way, or, when the interpreter ends, not at all. */
+/* Enters the slow way, or, when the interpreter is being finalised, not at all. */
 void fibril__py_enter_slow(struct pyfibril *p);
 
 /* After it. MAY PARK. */
@@ -170,10 +170,25 @@ PyObject *fibril__py_handle(struct pyfibril *p);
 /* p, which has a handle and is not a spawned one, is about to end. With the GIL. */
 void fibril__py_handle_ended(struct pyfibril *p);
 
-/* How many fibrils that fibril.spawn made and that are no daemons are alive. */
-size_t fibril__py_spawned(void);
+/* One more, or one less, for whose end the process waits: spawned fibrils and OS threads that are
+ * no daemons. With the GIL, on any OS thread. */
+void fibril__py_awaited_begins(void);
+void fibril__py_awaited_ends(void);
 /* Waits until there is none. With the GIL. 0, or -1 with an exception. */
-int fibril__py_join_spawned(void);
+int fibril__py_await_all(void);
+/* Has the counts right in the child of a fork. Returns 0 or -ENOMEM. */
+int fibril__py_spawn_start(void);
+
+/* ---- OS threads from outside (foreign.c) ---- */
+
+/* For an OS thread that may have no thread state: as PyGILState_Ensure, but returns false, without
+ * the GIL, when the interpreter ends or is gone: then it must never touch Python. */
+bool fibril__py_come(PyGILState_STATE *ret_state);
+/* From now on none comes in; those on their way have. With the GIL. MAY PARK. */
+void fibril__py_shut(void);
+bool fibril__py_is_shut(void);
+/* Before the first comes. Returns 0 or -ENOMEM. */
+int fibril__py_foreign_start(void);
 
 /* ---- tasklets (stackless_throw.c) ---- */
 

@@ -9,8 +9,8 @@ const char fibril__py_owner;
 
 struct fibril__py fibril__py;
 
-/* A daemon that is still there when the interpreter ends must not touch it again, and the process
- * goes on without it. */
+/* A daemon that is still there when the interpreter is finalised must not touch it again, and the
+ * process goes on without it. */
 static void stop_here(void)
 {
     struct fibril_waker *never;
@@ -25,7 +25,7 @@ static void stop_here(void)
 
 void fibril__py_enter_slow(struct pyfibril *p)
 {
-    if (fibril__py.ending && p->fibril != fibril__py.main) {
+    if (fibril__py.ending && p->fibril != fibril__py.main && fibril__pystate_is_gone()) {
         stop_here();
     }
     PyEval_RestoreThread(p->tstate);
@@ -65,6 +65,9 @@ static PyThreadState *make_state(void)
 
 int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
 {
+    if (fibril__py.ending && fibril__pystate_is_gone()) {
+        stop_here(); /* what made it begin was the main fibril's parking */
+    }
     PyThreadState *ts = fibril__pystate_reuse();
     ts = ts ? ts : make_state();
     if (!ts) {

@@ -16,7 +16,10 @@ struct job {
 
 static void carry_out(struct job *job)
 {
-    PyGILState_STATE state = PyGILState_Ensure();
+    PyGILState_STATE state;
+    if (!fibril__py_come(&state)) {
+        return; /* without result or exception */
+    }
     job->result = PyObject_Call(job->fn, job->args, job->kwargs);
     if (!job->result) {
         job->exception = fibril__py_take_exception();
@@ -35,8 +38,12 @@ static int offload_op(void *arg, int64_t deadline_ns)
     return fibril_offload(run_job, arg, deadline_ns);
 }
 
+/* What the pool's thread was not let in for, the caller does. */
 static PyObject *finish(struct job *job, int rc)
 {
+    if (rc == 0 && !job->result && !job->exception) {
+        job->result = PyObject_Call(job->fn, job->args, job->kwargs);
+    }
     Py_DECREF(job->args);
     if (rc != 0) {
         /* Interrupted after it ran: what it said is lost to the exception that is set. */
@@ -69,7 +76,7 @@ static PyObject *py_offload(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!job.args) {
         return NULL;
     }
-    if (!fibril_current()) {
+    if (!fibril_current() || fibril__py_is_shut()) {
         PyObject *result = PyObject_Call(job.fn, job.args, kwargs);
         Py_DECREF(job.args);
         return result;
@@ -79,45 +86,82 @@ static PyObject *py_offload(PyObject *module, PyObject *args, PyObject *kwargs)
 
 /* ---- threads ---- */
 
-static void *thread_main(void *arg)
+static void call_thread(PyObject *fn)
 {
-    PyObject *fn = arg;
-    PyGILState_STATE state = PyGILState_Ensure();
     PyObject *result = PyObject_CallNoArgs(fn);
     if (!result) {
         PyErr_WriteUnraisable(fn);
     }
     Py_XDECREF(result);
     Py_DECREF(fn);
-    PyGILState_Release(state);
+}
+
+/* Of what it has to call, nothing is freed where it is not let in. */
+static void *daemon_main(void *arg)
+{
+    PyGILState_STATE state;
+    if (fibril__py_come(&state)) {
+        call_thread(arg);
+        PyGILState_Release(state);
+    }
     return NULL;
 }
 
-PyDoc_STRVAR(thread_doc, "_start_os_thread(function, /)\n--\n\n"
-                         "Calls function() on a new OS thread. Raises RuntimeError if there can be "
-                         "none.");
+static void *thread_main(void *arg)
+{
+    PyGILState_STATE state;
+    if (fibril__py_come(&state)) {
+        call_thread(arg);
+        fibril__py_awaited_ends();
+        PyGILState_Release(state);
+    }
+    return NULL;
+}
 
 /* Signals stay with the threads that have them. */
-static PyObject *py_start_os_thread(PyObject *module, PyObject *fn)
+static int start_thread(void *(*run)(void *), PyObject *fn)
 {
     pthread_t thread;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    int rc = pthread_create(&thread, NULL, thread_main, Py_NewRef(fn));
+    int rc = pthread_create(&thread, NULL, run, fn);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0) {
+    if (rc == 0) {
+        pthread_detach(thread);
+    }
+    return rc;
+}
+
+PyDoc_STRVAR(thread_doc, "_start_os_thread(function, daemon, /)\n--\n\n"
+                         "Calls function() on a new OS thread. Raises RuntimeError if there can be "
+                         "none.");
+
+static PyObject *py_start_os_thread(PyObject *module, PyObject *args)
+{
+    PyObject *fn;
+    int daemon;
+    if (!PyArg_ParseTuple(args, "Op:_start_os_thread", &fn, &daemon)) {
+        return NULL;
+    }
+    if (fibril__py_is_shut()) {
+        PyErr_SetString(PyExc_RuntimeError, "no new threads when the interpreter ends");
+        return NULL;
+    }
+    if (start_thread(daemon ? daemon_main : thread_main, Py_NewRef(fn)) != 0) {
         Py_DECREF(fn);
         PyErr_SetString(PyExc_RuntimeError, "the system gives no more threads");
         return NULL;
     }
-    pthread_detach(thread);
+    if (!daemon) { /* it may have begun, but waits for the GIL */
+        fibril__py_awaited_begins();
+    }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
     {"offload", (PyCFunction)(void (*)(void))py_offload, METH_VARARGS | METH_KEYWORDS, offload_doc},
-    {"_start_os_thread", py_start_os_thread, METH_O, thread_doc},
+    {"_start_os_thread", py_start_os_thread, METH_VARARGS, thread_doc},
     {NULL, NULL, 0, NULL}};
 
 int fibril__py_offload_init(PyObject *module)

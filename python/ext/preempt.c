@@ -28,7 +28,10 @@ static uint64_t switches(void)
 static void *tick(void *arg)
 {
     (void)arg;
-    PyGILState_STATE state = PyGILState_Ensure();
+    PyGILState_STATE state;
+    if (!fibril__py_come(&state)) {
+        return NULL;
+    }
     PyThreadState *ts = PyEval_SaveThread();
     fibril__py.ticker = ts;
     const struct timespec interval = {.tv_sec = ticker.interval_ns / 1000000000,

@@ -144,6 +144,17 @@ void fibril__pystate_pool_chunks(void)
     }
 }
 
+/* ---- the end ---- */
+
+bool fibril__pystate_is_gone(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
 /* ---- exceptions from outside ---- */
 
 bool fibril__pystate_async_pending(PyThreadState *ts)
@@ -158,14 +169,16 @@ PyObject *fibril__pystate_context(const PyThreadState *ts)
 
 /* ---- the depth of recursion ---- */
 
-/* 3.14 looks at the stack pointer instead, before the stack is full. */
+/* 3.14 looks at the stack pointer instead, and raises before the stack is full. What fills it all
+ * the same is C code that takes much at once and soon comes back: there is nothing to be done but
+ * to let it. */
 #if FIBRIL_PY_PORTABLE || PY_VERSION_HEX >= 0x030e0000
 
 bool fibril__pystate_exhaust(PyThreadState *ts, int *ret_levels)
 {
     (void)ts;
     *ret_levels = 0;
-    return false;
+    return PY_VERSION_HEX >= 0x030e0000;
 }
 
 void fibril__pystate_replenish(PyThreadState *ts, int levels)

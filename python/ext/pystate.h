@@ -71,6 +71,10 @@ void fibril__pystate_return_frames(PyThreadState *ts);
  */
 void fibril__pystate_pool_chunks(void);
 
+/* Whether the interpreter is being finalised, or has been: who asks for the GIL then, and is not
+ * the thread that does it, is ended by CPython (3.14: stopped). With or without the GIL. */
+bool fibril__pystate_is_gone(void);
+
 /* Whether the code at `address` is CPython's own: in the object that holds its core. */
 bool fibril__pystate_is_code(const void *address);
 
@@ -88,6 +92,7 @@ bool fibril__pystate_async_pending(PyThreadState *ts);
 /* Makes the next check of the depth of recursion in ts fail with RecursionError, as if it had got
  * so many levels deeper. Returns false where this version does not count levels. The caller may
  * have interrupted ts anywhere. Async-signal-safe. */
+/* (3.14 raises by itself; there only the answer is of use.) */
 bool fibril__pystate_exhaust(PyThreadState *ts, int *ret_levels);
 /* Takes levels back. */
 void fibril__pystate_replenish(PyThreadState *ts, int levels);

@@ -10,12 +10,21 @@
 #include "posix/thread.h"
 #endif
 
-static size_t spawned;            /* alive and no daemons */
+#include <pthread.h>
+
+static size_t awaited;            /* alive and no daemons */
 static struct fibril_event *none; /* for whoever waits until there is none */
 
-size_t fibril__py_spawned(void)
+void fibril__py_awaited_begins(void)
 {
-    return spawned;
+    awaited++;
+}
+
+void fibril__py_awaited_ends(void)
+{
+    if (--awaited == 0 && none) {
+        fibril_event_set(none);
+    }
 }
 
 /* ---- the life of one ---- */
@@ -42,9 +51,8 @@ static PyObject *call(struct handle *h)
 
 static void count_end(const struct handle *h)
 {
-    spawned -= !h->daemon;
-    if (spawned == 0 && none) {
-        fibril_event_set(none);
+    if (!h->daemon) {
+        fibril__py_awaited_ends();
     }
 }
 
@@ -202,7 +210,9 @@ static PyObject *py_spawn(PyObject *module, PyObject *const *args, Py_ssize_t n,
         h->own.ours = true;
         fibril__py_bind(h->own.fibril, &h->own);
     }
-    spawned += !h->daemon;
+    if (!h->daemon) {
+        fibril__py_awaited_begins();
+    }
     return Py_NewRef((PyObject *)h);
 }
 
@@ -228,10 +238,10 @@ static int wait_none(void *arg, int64_t deadline_ns)
     return fibril_event_wait(none, deadline_ns);
 }
 
-int fibril__py_join_spawned(void)
+int fibril__py_await_all(void)
 {
-    while (spawned > 0) {
-        if (!none && fibril_event_new(0, &none) < 0) {
+    while (awaited > 0) {
+        if (!none && fibril_event_new(FIBRIL_SHARED, &none) < 0) {
             PyErr_NoMemory();
             return -1;
         }
@@ -245,6 +255,21 @@ int fibril__py_join_spawned(void)
         }
     }
     return 0;
+}
+
+/* Of a fork: there is the calling fibril, if it is one of them, and no other. */
+static void forked(void)
+{
+    struct pyfibril *p = fibril_current() ? fibril__py_of(fibril_current()) : NULL;
+    struct handle *h = p && !p->adopted ? (struct handle *)p->handle : NULL;
+    awaited = h && p == &h->own && !h->daemon;
+}
+
+int fibril__py_spawn_start(void)
+{
+    static bool watching;
+    watching = watching || pthread_atfork(NULL, NULL, forked) == 0;
+    return watching ? 0 : -ENOMEM;
 }
 
 static PyMethodDef functions[] = {

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Threads that stay real: os_thread."""
 
-import atexit
-
 from . import _fibril
-
-_waited_for = set()
 
 
 class OSThread:
@@ -29,7 +25,6 @@ class OSThread:
             self._exception = exception
         finally:
             self._call = None
-            _waited_for.discard(self)
             self._ended.set()
 
     @property
@@ -60,17 +55,5 @@ def os_thread(function, /, *args, name=None, daemon=False, **kwargs):
     if not _fibril.enabled():
         raise RuntimeError("call fibril.enable() first")
     thread = OSThread(function, args, kwargs, name, daemon)
-    if not daemon:
-        _waited_for.add(thread)
-    try:
-        _fibril._start_os_thread(thread._run)
-    except BaseException:
-        _waited_for.discard(thread)
-        raise
+    _fibril._start_os_thread(thread._run, daemon)
     return thread
-
-
-@atexit.register
-def _wait_for_all():
-    for thread in list(_waited_for):
-        thread._ended.wait()

@@ -173,6 +173,122 @@ def test_shutdowns_in_assorted_states(seed):
         assert right, f"wanted {status} {said!r}, got {done.returncode}\n{done.stderr}\nof\n{text}"
 
 
+# What daemons are busy with while the process ends.
+BUSY = ("time.sleep(0)", "time.sleep(0.0001)", "lock.acquire(); lock.release()", "event.wait(0.0001)", "sum(range(100))",
+        "q.put(1); q.get()", "channel.send(1); channel.recv()", "fibril.sleep(0.0001)", "fibril_lock.acquire(timeout=0)",
+        "time.sleep(0.002); one_more()", "fibril.offload(time.sleep, 0.0001)")
+LATE_ENDS = ENDS[:6] + ENDS[8:12]
+
+
+def busy_shutdown_program(rng):
+    """A program that ends while daemons run, on OS threads first of all, some of which have only just been started; and
+    whose main thread waits even while the interpreter is taken apart."""
+    lines = ["import atexit, fibril, gc, os, queue, signal, sys, _thread, threading, time",
+             "lock = threading.Lock(); q = queue.Queue(); event = threading.Event(); channel = fibril.Channel(100)",
+             "fibril_lock = fibril.Lock(); signal.signal(signal.SIGINT, signal.default_int_handler)",
+             "def one_more():", "    try: fibril.os_thread(int, daemon=True)", "    except RuntimeError: pass # at the end"]
+    for i in range(rng.randrange(1, 20)):
+        start = rng.choice(("fibril.os_thread(w{0}, daemon=True)",) * 4 + ("fibril.spawn(w{0}, daemon=True)",
+                           "threading.Thread(target=w{0}, daemon=True).start()", "_thread.start_new_thread(w{0}, ())"))
+        body = "    " + rng.choice(BUSY)
+        if "os_thread" not in start: # only OS threads are interrupted
+            body += "; fibril.yield_()"
+        lines += [f"def w{i}():", "    while True:", "    " + body, start.format(i)]
+        if rng.random() < 0.1:
+            lines.append("time.sleep(0.001)")
+    if rng.random() < 0.5:
+        lines += ["class Late:", "    def __del__(self, sleep=time.sleep): sleep(0.003)", "late = Late()"]
+    end, status, said = rng.choice(LATE_ENDS)
+    return "\n".join([*lines, end]), status, said
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_shutdowns_while_daemons_run(seed):
+    rng = random.Random(seed)
+    for _ in range(2500 if LONG else 10):
+        text, status, said = busy_shutdown_program(rng)
+        done = helpers.python("-m", "fibril", "-c", text, seconds=60)
+        right = done.returncode == status and done.stderr.endswith(said) and (said or done.stderr == "")
+        assert right, f"wanted {status} {said!r}, got {done.returncode}\n{done.stderr}\nof\n{text}"
+
+
+# Every OS thread begins late, and the process is there for a while after the interpreter has gone.
+LATE = """
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <pthread.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    struct start { void *(*fn)(void *); void *arg; };
+    static void *run(void *p)
+    {
+        struct start s = *(struct start *)p;
+        usleep(atoi(getenv("LATE_US")));
+        return s.fn(s.arg);
+    }
+    int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
+    {
+        int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+        struct start *s = malloc(sizeof *s);
+        *s = (struct start){fn, arg};
+        return real(t, a, run, s);
+    }
+    __attribute__((destructor)) static void stay(void) { usleep(100000); }
+"""
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("start", ["fibril.os_thread(print, daemon=True)", "fibril._fibril._preempt(50)",
+                                   "fibril.spawn(fibril.offload, print, daemon=True); fibril.yield_()"])
+def test_an_os_thread_that_begins_when_the_process_ends(tmp_path, start):
+    source, library = tmp_path / "late.c", tmp_path / "late.so"
+    source.write_text(textwrap.dedent(LATE))
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-pthread"], check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    preload = " ".join([*filter(None, [os.environ.get("LD_PRELOAD")]), str(library)])
+    for late_us in ("1000", "20000", "50000"):
+        env = dict(os.environ, LD_PRELOAD=preload, LATE_US=late_us)
+        done = helpers.python("-m", "fibril", "-c", f"import fibril, time\nfor _ in range(10): {start}", env=env)
+        assert (done.returncode, done.stderr) == (0, ""), late_us
+
+
+@pytest.mark.outside
+def test_the_process_waits_for_os_threads_and_for_what_those_spawn():
+    done = helpers.python("-m", "fibril", "-c", """if True:
+        import fibril, time
+        def real():
+            time.sleep(0.05)
+            fibril.spawn(say, "spawned by it")
+            print("real", flush=True)
+        def say(text):
+            fibril.sleep(0.01)
+            print(text, flush=True)
+            fibril.os_thread(print, "and one more", flush=True)
+        fibril.os_thread(real)
+        """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "real\nspawned by it\nand one more\n", "")
+
+
+@pytest.mark.outside
+def test_a_forked_child_does_not_wait_for_what_stayed_behind():
+    done = helpers.python("-m", "fibril", "-c", """if True:
+        import fibril, os, sys, time
+        fibril.spawn(fibril.sleep, 0.1)
+        fibril.os_thread(time.sleep, 0.1)
+        time.sleep(0.001)
+        pid = os.fork()
+        if pid == 0:
+            fibril.spawn(print, "child", flush=True)
+            fibril.os_thread(time.sleep, 0.01)
+            sys.exit(5)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "child\n5\n", "")
+
+
 # ---- leaks -------------------------------------------------------------------------------------------
 
 

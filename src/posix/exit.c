@@ -25,6 +25,19 @@ static struct fibril__thread *self_or_abort(void)
     return t;
 }
 
+/* ---- halting ---- */
+
+bool (*fibril__posix_halted)(void);
+
+NORETURN void fibril__thread_halt(void)
+{
+    struct fibril__thread *t = self_or_abort();
+    fibril_shield_begin();
+    for (;;) {
+        fibril_waker_wait(fibril_waker_in(&t->waker), FIBRIL_FOREVER);
+    }
+}
+
 /* ---- unwinding ---- */
 
 /* A registered handler whose buffer lies below the frame that is about to be left has its turn. */
@@ -96,6 +109,9 @@ NORETURN void fibril__thread_exit(void *result)
     if (t->main) { /* the process ends with its last thread */
         fibril__thread_wait_for_all();
         exit(EXIT_SUCCESS);
+    }
+    if (fibril__thread_is_halted()) {
+        fibril__thread_halt();
     }
     if (!t->exit_jump) {
         abort(); /* a fibril that no pthread_create made cannot leave its function from inside */

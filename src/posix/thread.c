@@ -216,6 +216,9 @@ void fibril__thread_stack(size_t bytes)
 static int run(void *arg)
 {
     struct fibril__thread *t = arg;
+    if (UNLIKELY(fibril__thread_is_halted())) {
+        fibril__thread_halt();
+    }
     fibril__thread_run(t);
     return 0;
 }

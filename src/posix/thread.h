@@ -131,6 +131,21 @@ extern bool (*fibril__posix_on_cancelled)(const void *caller);
  * their end. */
 extern bool fibril__posix_cancel_ends;
 
+/* Whether semaphores note who took them last; and the number of the fibril that took this one last
+ * and has not posted it since, 0 if that is not known. */
+extern bool fibril__posix_notes_takers;
+uint64_t fibril__posix_taker(const void *semaphore);
+
+/* For a language runtime that is finalised while threads of its are parked. Asked by a thread, not
+ * the main one, that begins, or that is to end early: whether it is to stay where it is, for ever.
+ * NULL: nobody. */
+extern bool (*fibril__posix_halted)(void);
+static inline bool fibril__thread_is_halted(void)
+{
+    return fibril__posix_halted && fibril__posix_halted();
+}
+NORETURN void fibril__thread_halt(void);
+
 /* Asked by pthread_self for the calling fibril, t, when it has been told: whether it is to be taken
  * for the main thread, which it may be, this once. */
 extern bool (*fibril__posix_as_main)(struct fibril__thread *t);
