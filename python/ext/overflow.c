@@ -6,6 +6,9 @@
  * limit is reached, so that its next check raises RecursionError, and the fibril goes on into its
  * reserve until that comes.
  *
+ * From 3.14 on CPython knows where the stack ends and raises by itself; there the reserve is for C
+ * code that takes more at once than CPython leaves.
+ *
  * The levels that were taken away are given back when the fibril parks with less on its stack.
  * Until then the limit is where the stack was full, which is right for the same recursion again.
  */
@@ -17,7 +20,8 @@ static PyThreadState *state_of(const struct fibril *f)
     return p ? p->tstate : PyGILState_GetThisThreadState();
 }
 
-/* In a signal handler if full. A thread that has let the GIL go is in C code which checks nothing.
+/* In a signal handler if full. A thread that has let the GIL go is in C code which checks nothing,
+ * but most of such code comes back.
  */
 static bool on_overflow(struct fibril *f, bool full)
 {
@@ -31,7 +35,7 @@ static bool on_overflow(struct fibril *f, bool full)
         return false;
     }
     PyThreadState *ts = state_of(f);
-    if (!ts || ts != fibril__pystate_current() || !fibril__pystate_exhaust(ts, &levels)) {
+    if (!ts || !fibril__pystate_exhaust(ts, &levels)) {
         return false;
     }
     if (p) {
@@ -42,7 +46,7 @@ static bool on_overflow(struct fibril *f, bool full)
 
 void fibril__py_overflow_start(void)
 {
-#if !FIBRIL_PY_PORTABLE && PY_VERSION_HEX < 0x030e0000
+#if !FIBRIL_PY_PORTABLE || PY_VERSION_HEX >= 0x030e0000
     fibril_embed_on_overflow(on_overflow);
 #else
     (void)on_overflow;

@@ -2,11 +2,13 @@
 """Recursion without end: RecursionError in the fibril it happens in, and the process lives."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 
 import fibril
+import helpers
 import recursions
 from wsgi_server import Server
 
@@ -84,6 +86,43 @@ def test_a_thousand_fibrils_fill_their_stacks_and_the_next_ones_have_whole_ones(
     for _ in range(10):
         each = [fibril.spawn(outcome_of, kind) for kind in ("getattr", "sort", "repr", "property") for _ in range(25)]
         assert {f.join() for f in each} == {"recursion"}
+
+
+GREEDY = """
+int greedy(int n)
+{
+    volatile char room[40000];
+    for (unsigned i = 0; i < sizeof room; i += 512) room[i] = (char)n;
+    return room[1024];
+}
+"""
+
+
+@pytest.mark.outside
+def test_c_code_that_takes_much_at_once_near_the_end_of_the_stack(tmp_path):
+    source, library = tmp_path / "greedy.c", tmp_path / "greedy.so"
+    source.write_text(GREEDY)
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    done = helpers.python("-m", "fibril", "-c", f"""if True:
+        import ctypes, fibril
+        greedy = ctypes.CDLL({str(library)!r}).greedy
+        class Deep:
+            @property
+            def deep(self):
+                assert greedy(7) == 7
+                return self.deep
+        def dig():
+            try:
+                Deep().deep
+            except RecursionError:
+                return "recursion"
+        for _ in range(5):
+            assert fibril.spawn(dig).join() == "recursion"
+        """)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.outside
