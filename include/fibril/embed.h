@@ -64,6 +64,13 @@ FIBRIL_API void fibril_embed_on_dump(void (*fn)(const struct fibril *f, int fd))
  * 64 KiB, to the reserve. Async-signal-safe, must not park. NULL: nobody. */
 FIBRIL_API void fibril_embed_on_overflow(bool (*fn)(struct fibril *f, bool full));
 
+/* Called on the calling loop, between two fibrils, when it has stood still: no fibril is ready, no
+ * operation is under way and no time is waited for, so that only another OS thread or a signal can
+ * make it go on. The first time after `patience_ns` of that, then after twice as long as before
+ * each time, up to 64 times. May spawn fibrils and wake others; must not park. NULL ends it. */
+FIBRIL_API void fibril_embed_on_standstill(void (*fn)(struct fibril_loop *loop),
+                                           int64_t patience_ns);
+
 /* A name that is put together only when a dump or a report asks for it. The callback fills `text`
  * with at most `size` bytes, no NUL, and returns how many; it may run in a signal handler. */
 struct fibril_label {

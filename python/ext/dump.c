@@ -27,7 +27,7 @@ static PyThreadState *find_thread(const struct fibril *f)
     return ts;
 }
 
-static PyThreadState *state_of(const struct fibril *f)
+PyThreadState *fibril__py_state_of(const struct fibril *f)
 {
     const struct pyfibril *p = fibril__py_of(f);
     if (p || !fibril__py.interp) {
@@ -70,7 +70,7 @@ static void write_objects(PyThreadState *ts, int fd)
 
 void fibril__py_write_frames(const struct fibril *f, int fd)
 {
-    PyThreadState *ts = state_of(f);
+    PyThreadState *ts = fibril__py_state_of(f);
     if (!ts) {
         return;
     }

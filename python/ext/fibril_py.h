@@ -48,7 +48,10 @@ struct pyfibril {
     uint16_t shields;      /* Python's, one in the other: no asynchronous exception */
     uint8_t asked;         /* how often it was asked whether it is the main thread's */
     int levels_taken;      /* of recursion: see overflow.c */
+    uint64_t joins;        /* the number of the fibril whose end it waits for; for reports */
 };
+
+#define FIBRIL__PY_JOINS_ALL UINT64_MAX /* of all that are awaited at the end */
 
 /* The state of the extension: there is one interpreter and one loop. */
 struct fibril__py {
@@ -224,6 +227,12 @@ int fibril__py_keeper_start(bool deadlocks);
 /* Ends it. With the GIL, on the main fibril. MAY PARK. */
 void fibril__py_keeper_stop(void);
 
+/* The thread state of a fibril of the main loop, NULL if it has none. */
+PyThreadState *fibril__py_state_of(const struct fibril *f);
+
+/* How many OS threads preemption takes. */
+unsigned fibril__py_ticks(void);
+
 /* The dump hook: writes f's Python stack to descriptor fd (dump.c). Async-signal-safe. */
 void fibril__py_write_frames(const struct fibril *f, int fd);
 
@@ -279,6 +288,7 @@ int fibril__py_timeout_init(PyObject *module);
 int fibril__py_offload_init(PyObject *module);
 int fibril__py_dump_init(PyObject *module);
 int fibril__py_preempt_init(PyObject *module);
+int fibril__py_standstill_init(PyObject *module);
 int fibril__py_greenlet_init(PyObject *module);
 int fibril__py_stackless_init(PyObject *module);
 int fibril__py_wsgi_init(PyObject *module);

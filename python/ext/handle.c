@@ -125,7 +125,14 @@ static int wait_end(struct handle *h, PyObject *timeout)
         PyErr_SetString(fibril__py.deadlock, "a fibril cannot join itself");
         return -1;
     }
+    struct pyfibril *self = fibril_current() ? fibril__py_self() : NULL;
+    if (self) {
+        self->joins = h->id;
+    }
     int rc = fibril__py_wait(wait_op, h, deadline_ns);
+    if (self) {
+        self->joins = 0;
+    }
     if (rc < 0) {
         fibril__py_raise(rc);
     }

@@ -60,6 +60,11 @@ PyDoc_STRVAR(
     "_preempt(milliseconds, /)\n--\n\n"
     "From now on, a fibril that computes longer than that lets the others run; 0 ends it.");
 
+unsigned fibril__py_ticks(void)
+{
+    return ticker.running;
+}
+
 static int start_ticker(int64_t interval_ns)
 {
     sigset_t all, before;

@@ -246,7 +246,14 @@ int fibril__py_await_all(void)
             return -1;
         }
         fibril_event_reset(none);
+        struct pyfibril *self = fibril__py_self();
+        if (self) {
+            self->joins = FIBRIL__PY_JOINS_ALL;
+        }
         int rc = fibril__py_wait(wait_none, NULL, FIBRIL_FOREVER);
+        if (self) {
+            self->joins = 0;
+        }
         if (rc != 0) {
             if (rc < 0) {
                 fibril__py_raise(rc);

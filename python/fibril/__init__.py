@@ -10,7 +10,7 @@ The rest of this package is for programs that know about fibrils: ``spawn``, ``S
 
 import sys as _sys
 
-from . import _fibril, _shutdown_locks
+from . import _fibril, _shutdown_locks, _standstill
 from ._bridge import to_async, wait_for
 from ._fibril import (Cancelled, Channel, ChannelClosed, Deadlock, Event, Fibril, Lock, Semaphore, __version__,
                       cancelled, current, deadline, disable, enabled, metrics, offload, select, sleep, spawn, timeout,
@@ -23,7 +23,7 @@ __all__ = ["Cancelled", "Channel", "ChannelClosed", "Deadlock", "Event", "Fibril
            "offload", "os_thread", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
 
 
-def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadlocks=False):
+def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadlocks=None):
     """Make the threads of ``threading`` fibrils of the calling main thread, and blocking calls park.
 
     preempt_ms: a fibril that computes longer than so many milliseconds (int or float) lets the others run; 0: never.
@@ -32,15 +32,19 @@ def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadl
     stack_bytes, thread_stack_bytes: address space for each stack of ``spawn`` (0: 256 KiB) and of ``threading``
     (0: 1 MiB); only touched pages cost memory.
 
-    deadlocks: when no fibril can ever run again, report who waits for whom on standard error and raise Deadlock in
-    the main fibril instead of hanging. For programs in which no other OS thread and no signal may come to help.
+    deadlocks: None: when fibrils wait for each other, or the main thread for one that cannot end, and nothing else is
+    left that could wake them, who waits for whom is written to standard error, once. True: when no fibril that uses
+    fibril's own objects can ever run again, Deadlock is raised in the main fibril too. For programs in which no other
+    OS thread and no signal may come to help. False: neither.
 
     Returns True, or False when it was in force already (the options are then those of the first call). Raises
     RuntimeError outside the main thread, ValueError for an unknown poller or an impossible number, OSError for a
     poller that the kernel refuses.
     """
-    new = _fibril._enable(poller, stack_bytes, thread_stack_bytes, deadlocks)
+    new = _fibril._enable(poller, stack_bytes, thread_stack_bytes, bool(deadlocks))
     _shutdown_locks.install()
+    if new and deadlocks is not False:
+        _fibril._on_standstill(_standstill.look, 1)
     if new and preempt_ms:
         _fibril._preempt(preempt_ms)
     return new

@@ -71,6 +71,7 @@ COVERS(pthread_spin_lock);
 COVERS(sem_wait);
 COVERS(sem_timedwait);
 COVERS(sem_clockwait);
+COVERS(sem_trywait);
 COVERS(sem_post);
 
 /* c11.c */

@@ -1,16 +1,50 @@
 /* SPDX-License-Identifier: MIT */
-/* Semaphores: real ones, taken by a real try, waited for in the table of addresses. */
+/*
+ * Semaphores: real ones, taken by a real try, waited for in the table of addresses. A semaphore has
+ * no owner; but a language runtime that makes its locks of them may have the fibril noted that took
+ * one last, for reports.
+ */
 #include "posix/calls.h"
 #include "posix/address.h"
 #include "posix/thread.h"
 
 #include <semaphore.h>
 
-/* 0 or -errno; -EAGAIN if it has none. */
-static int try(sem_t *s)
+/* ---- takers ---- */
+
+bool fibril__posix_notes_takers;
+
+/* Lies behind what libc has in a semaphore: count, waiters and the flag of sharing. The check tells
+ * it from what lay there before. */
+struct note {
+    uint64_t taker, check;
+};
+enum { NOTE_AT = 16 };
+#define HAS_ROOM (sizeof(sem_t) >= NOTE_AT + sizeof(struct note))
+
+static struct note *note_of(const void *s)
 {
-    return sem_trywait(s) == 0 ? 0 : -errno;
+    return (struct note *)(void *)((char *)(uintptr_t)s + NOTE_AT);
 }
+
+static uint64_t check_of(const void *s, uint64_t taker)
+{
+    return ~(taker ^ (uintptr_t)s);
+}
+
+static void note(const void *s, const struct fibril *taker)
+{
+    uint64_t id = fibril_id(taker);
+    *note_of(s) = (struct note){.taker = id, .check = check_of(s, id)};
+}
+
+uint64_t fibril__posix_taker(const void *semaphore)
+{
+    const struct note n = HAS_ROOM ? *note_of(semaphore) : (struct note){0};
+    return HAS_ROOM && n.check == check_of(semaphore, n.taker) ? n.taker : 0;
+}
+
+/* ---- taking ---- */
 
 /* A semaphore that other processes may post to is looked at again now and then. libc says so in the
  * word behind the count, which is as wide as a pointer. */
@@ -18,6 +52,23 @@ static bool is_shared(const sem_t *s)
 {
     enum { WORD = sizeof(void *) / sizeof(int) };
     return ((const volatile int *)(const volatile void *)s)[WORD] != 0;
+}
+
+static bool is_noted(const sem_t *s)
+{
+    return HAS_ROOM && fibril__posix_notes_takers && !is_shared(s);
+}
+
+/* 0 or -errno; -EAGAIN if it has none. */
+static int try(sem_t *s)
+{
+    if (sem_trywait(s) < 0) {
+        return -errno;
+    }
+    if (is_noted(s)) {
+        note(s, fibril_current());
+    }
+    return 0;
 }
 
 bool (*fibril__posix_on_cancelled)(const void *caller);
@@ -109,11 +160,25 @@ int fibril_posix_sem_clockwait(sem_t *s, clockid_t clock, const struct timespec 
     return fibril__on_loop() ? wait_until(s, clock, until, caller) : sem_clockwait(s, clock, until);
 }
 
-/* Nothing to be done: the semaphore stays as it is, and its count with it. */
+/* Covered for the note only. */
+int fibril_posix_sem_trywait(sem_t *s)
+{
+    if (!fibril__on_loop()) {
+        return sem_trywait(s);
+    }
+    int saved = errno, rc = try(s);
+    errno = rc < 0 ? -rc : saved;
+    return rc < 0 ? -1 : 0;
+}
+
+/* ---- posting ---- */
+
+/* The semaphore stays as it is, and its count with it. */
 static void give(struct fibril__thread *to, const void *s)
 {
-    (void)to;
-    (void)s;
+    if (is_noted(s)) {
+        note(s, to->fibril);
+    }
 }
 
 /* Whether OS threads wait in libc: those are not to be passed over for ever. libc counts them in
@@ -134,6 +199,9 @@ int fibril_posix_sem_post(sem_t *s)
         fibril__address_give_slow(s, give)) {
         return 0;
     }
+    if (is_noted(s)) {
+        note_of(s)->check = 0;
+    }
     int rc = sem_post(s);
     if (rc == 0) {
         fibril__address_wake(s, 1);
@@ -142,6 +210,6 @@ int fibril_posix_sem_post(sem_t *s)
 }
 
 const struct fibril__call fibril__calls_sem[] = {
-    FIBRIL__CALL(sem_wait), FIBRIL__CALL(sem_timedwait), FIBRIL__CALL(sem_clockwait),
-    FIBRIL__CALL(sem_post), {NULL, NULL, false, NULL},
+    FIBRIL__CALL(sem_wait),    FIBRIL__CALL(sem_timedwait), FIBRIL__CALL(sem_clockwait),
+    FIBRIL__CALL(sem_trywait), FIBRIL__CALL(sem_post),      {NULL, NULL, false, NULL},
 };

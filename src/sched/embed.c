@@ -26,6 +26,14 @@ void fibril_embed_on_switch(void (*fn)(struct fibril *from, struct fibril *to))
     fibril__loop->on_switch = fn;
 }
 
+void fibril_embed_on_standstill(void (*fn)(struct fibril_loop *loop), int64_t patience_ns)
+{
+    FIBRIL_ASSERT(fibril__loop);
+    fibril__loop->on_still = fn;
+    fibril__loop->patience_ns = patience_ns;
+    fibril__loop->patience_max_ns = patience_ns * 64;
+}
+
 void fibril_embed_on_loop(void (*fn)(struct fibril_loop *loop, bool started))
 {
     atomic_store(&on_loop, fn);

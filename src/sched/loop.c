@@ -89,6 +89,22 @@ static void poll(struct fibril_loop *loop, int64_t deadline_ns)
     look_at_clock(loop);
 }
 
+/* Sleeps where only what is outside can wake; tells the embedder when nothing has, for long. */
+static void stand_still(struct fibril_loop *loop)
+{
+    if (!loop->on_still) {
+        poll(loop, INT64_MAX);
+        return;
+    }
+    look_at_clock(loop);
+    int64_t until_ns = loop->now_ns + loop->patience_ns;
+    poll(loop, until_ns);
+    if (loop->now_ns >= until_ns && !loop->run_head && atomic_load(&loop->inbox.head) == 0) {
+        loop->patience_ns *= loop->patience_ns < loop->patience_max_ns ? 2 : 1;
+        loop->on_still(loop);
+    }
+}
+
 /* Nothing is ready: sleeps in the poller. The flag is up before the inbox is looked at for the last
  * time, see push() in inbox.c. */
 static void sleep_in_poller(struct fibril_loop *loop)
@@ -99,9 +115,11 @@ static void sleep_in_poller(struct fibril_loop *loop)
     fibril__turn_point();
     if (atomic_load(&loop->inbox.head) == 0) {
         bool quiet = loop->poller->pending == 0 || fibril__sim_stuck(loop->poller);
-        bool hopeless = deadline_ns == INT64_MAX && quiet && loop->outside == 0;
-        if (!hopeless) {
+        bool still = deadline_ns == INT64_MAX && quiet;
+        if (!still) {
             poll(loop, deadline_ns);
+        } else if (loop->outside > 0) {
+            stand_still(loop);
         } else if (!fibril__debug_deadlock(loop)) {
             poll(loop, loop->serving ? INT64_MAX : loop->now_ns + LOOK_AGAIN_NS);
         }

@@ -67,9 +67,11 @@ struct fibril_loop {
     struct fibril *drainer; /* the main fibril, waiting until the others have ended */
     struct fibril *serving; /* a started loop: its main fibril, waiting for orders */
     struct stop *stop;      /* a started loop: told to end, by whom */
-    unsigned index;         /* number in the process */
-    uint32_t select_turn;   /* where the next select starts to look */
-    uint32_t forks;         /* how often the process has become its own child */
+    void (*on_still)(struct fibril_loop *loop); /* see fibril_embed_on_standstill */
+    int64_t patience_ns, patience_max_ns;       /* until it is called */
+    unsigned index;                             /* number in the process */
+    uint32_t select_turn;                       /* where the next select starts to look */
+    uint32_t forks;                             /* how often the process has become its own child */
     pthread_t thread;
     struct fibril_opts opts;
     struct fibril main;
