@@ -1022,6 +1022,15 @@ def test_f_back_of_suspended_ones_leads_to_their_callers():
         t.kill()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_waits_kills_and_the_collector(seed):
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stackless_stress.py")
+    result = subprocess.run(
+        [sys.executable, script, str(seed)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
 # ---- leaks -----------------------------------------------------------------------------------------------------
 
 
