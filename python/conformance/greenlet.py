@@ -20,6 +20,8 @@ import sys
 import sysconfig
 import tempfile
 
+from listed import read_exceptions
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
@@ -28,18 +30,6 @@ import fibril.greenlet as module
 module.install()
 module.__path__.append({suite!r})
 """
-
-
-def read_exceptions():
-    out = {}
-    with open(os.path.join(HERE, "greenlet_exceptions.txt"), encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip() and line[0] != "#":
-                name, _, reason = line.strip().partition(": ")
-                if not reason:
-                    raise SystemExit("greenlet_exceptions.txt: no reason: " + line.strip())
-                out[name] = reason
-    return out
 
 
 def compile_extensions(tests, python):
@@ -56,7 +46,7 @@ def main():
     p.add_argument("--path", default=os.path.join(ROOT, "build", "release", "python"))
     p.add_argument("--python", default=sys.executable)
     options, more = p.parse_known_args()
-    exceptions = read_exceptions()
+    exceptions = dict(read_exceptions("greenlet_exceptions.txt"))
     with tempfile.TemporaryDirectory(prefix="fibril-greenlet-") as folder:
         suite = os.path.join(folder, "suite")
         shutil.copytree(os.path.join(options.source, "src", "greenlet"), suite)

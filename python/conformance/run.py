@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 
+from listed import read_exceptions
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 WORKER = os.path.join(HERE, "worker.py")
@@ -37,20 +39,14 @@ def read_modules():
     return [Module(name, length == "long", int(limit)) for name, length, limit in rows]
 
 
-def read_exceptions():
+def exceptions():
     """[(pattern of test ids, reason, whether it is run at all)]"""
     out = []
-    with open(os.path.join(HERE, "exceptions.txt"), encoding="utf-8") as lines:
-        for line in lines:
-            if not line.strip() or line[0] == "#":
-                continue
-            ids, _, reason = line.strip().partition(": ")
-            if not reason:
-                raise SystemExit("exceptions.txt: no reason: " + line.strip())
-            word, _, pattern = ids.partition(" ")
-            if word not in ("differs", "omit"):
-                raise SystemExit("exceptions.txt: neither differs nor omit: " + line.strip())
-            out.append((pattern.strip(), reason, word == "differs"))
+    for ids, reason in read_exceptions("exceptions.txt"):
+        word, _, pattern = ids.partition(" ")
+        if word not in ("differs", "omit"):
+            raise SystemExit("exceptions.txt: neither differs nor omit: " + ids)
+        out.append((pattern.strip(), reason, word == "differs"))
     return out
 
 
@@ -175,7 +171,7 @@ class Judge:
 
     def __init__(self, options):
         self.options = options
-        self.exceptions = read_exceptions()
+        self.exceptions = exceptions()
         self.plain_command = [options.python]
         self.command = self.plain_command if options.plain else [options.python, "-m", "fibril", *options.option]
         self.plain_env = {k: v for k, v in os.environ.items() if not k.startswith("FIBRIL")}

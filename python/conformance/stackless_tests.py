@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 
+from listed import read_exceptions
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT = 20  # seconds without a word from the process
 MOST_PROCESSES = 30
@@ -25,19 +27,6 @@ CARBON = "test_channel test_queuechannel test_scheduler test_tasklet".split()
 MODULES = """test_channel test_chan_cb test_sched_cb test_miscell test_exception test_weakref test_generator
     test_outside test_watchdog test_thread test_defects test_shutdown test_tracing test_transfer_errors test_tstate
     test_pickle""".split()
-
-
-def read_exceptions(name):
-    """[(pattern of test ids, reason)]"""
-    out = []
-    with open(os.path.join(HERE, name), encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip() and line[0] != "#":
-                pattern, _, reason = line.strip().partition(": ")
-                if not reason:
-                    raise SystemExit(f"{name}: no reason: {line.strip()}")
-                out.append((pattern, reason))
-    return out
 
 
 # ---- the process that runs tests -----------------------------------------------------------------------------

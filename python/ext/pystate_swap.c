@@ -12,8 +12,9 @@
  */
 #include "pystate.h"
 
+#include "base/object.h"
+
 #include <dlfcn.h>
-#include <link.h>
 #include <string.h>
 
 #define BY_API (PY_VERSION_HEX < 0x030c0000)
@@ -47,36 +48,25 @@ struct locals {
     size_t len;
 };
 
-static bool holds(const struct dl_phdr_info *info, uintptr_t address)
-{
-    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        uintptr_t low = info->dlpi_addr + p->p_vaddr;
-        if (p->p_type == PT_LOAD && address >= low && address - low < p->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
 struct code_at {
-    uintptr_t address;
+    const void *address;
     bool core;
 };
 
 static int find_code(struct dl_phdr_info *info, size_t size, void *arg)
 {
     struct code_at *at = arg;
-    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
+    const void *core = (const void *)(uintptr_t)PyThreadState_New;
+    if (size < sizeof *info || !fibril__object_holds(info, core)) {
         return 0;
     }
-    at->core = holds(info, at->address);
+    at->core = fibril__object_holds(info, at->address);
     return 1;
 }
 
 bool fibril__pystate_is_code(const void *address)
 {
-    struct code_at at = {.address = (uintptr_t)address};
+    struct code_at at = {.address = address};
     dl_iterate_phdr(find_code, &at);
     return at.core;
 }
@@ -108,7 +98,8 @@ bool fibril__pystate_is_runtime(const void *address)
 static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
 {
     struct locals *found = arg;
-    if (size < sizeof *info || !holds(info, (uintptr_t)PyThreadState_New)) {
+    const void *core = (const void *)(uintptr_t)PyThreadState_New;
+    if (size < sizeof *info || !fibril__object_holds(info, core)) {
         return 0;
     }
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {

@@ -203,18 +203,6 @@ static int cover_object(struct cover *c, struct object *o, bool threads)
 
 /* ---- which objects ---- */
 
-bool fibril__object_holds(const struct dl_phdr_info *object, const void *address)
-{
-    for (int n = 0; n < object->dlpi_phnum; n++) {
-        const ElfW(Phdr) *p = &object->dlpi_phdr[n];
-        uintptr_t start = object->dlpi_addr + p->p_vaddr;
-        if (p->p_type == PT_LOAD && (uintptr_t)address - start < p->p_memsz) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool is_skipped(const struct cover *c, const struct dl_phdr_info *i)
 {
     static const char *const names[] = {"/libc.so",  "/ld-linux",  "/libasan.", "/libgcc_s.",

@@ -7,7 +7,8 @@
 #ifndef FIBRIL_POSIX_IMPORTS_H
 #define FIBRIL_POSIX_IMPORTS_H
 
-#include <link.h>
+#include "base/object.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,9 +16,6 @@
 /* Decides what an import is to be: returns the new address, NULL to leave it. version is the symbol
  * version that the import asks for, "" if none; object_has_threads: see imports_cover. */
 typedef void *fibril__import_fn(const char *name, const char *version, bool object_has_threads);
-
-/* Whether the address lies in one of the loaded segments of the object. */
-bool fibril__object_holds(const struct dl_phdr_info *object, const void *address);
 
 /* Rewrites the imports of all loaded objects that have not been looked at yet. Objects that hold
  * one of the n addresses in `skip` are left alone, and so are libc, the loader, sanitizers and
