@@ -169,9 +169,8 @@ struct fibril__actors {
     struct fibril_loop *loop;      /* NULL: has none of the below */
     struct fibril__keeper *keeper; /* keeps the timers; when it ends, so does the rest */
     struct fibril_message *pool;
-    unsigned pooled;
     struct fibril__actor *free;
-    unsigned free_count;
+    unsigned pooled, free_count;
     int64_t reported_ns; /* when dead letters and drops were last reported */
     uint64_t reported_letters, reported_drops;
     uint64_t refs; /* numbers given to calls, monitors and timers; never reset */

@@ -8,6 +8,7 @@
 #include "actor/actor.h"
 
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/compiler.h"
 
 #include <errno.h>
@@ -359,6 +360,7 @@ int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
     if (rc < 0) {
         return rc;
     }
+    FIBRIL_ASSERT(a);
     uint64_t id = a->id;
     if (loop == here) {
         rc = start_fibril(a, opts);

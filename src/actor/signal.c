@@ -20,6 +20,7 @@
 
 static struct fibril__bond *bond_of(struct fibril__half *h)
 {
+    FIBRIL_ASSERT(h);
     return CONTAINER_OF((struct fibril__half(*)[2])(void *)(h - h->side), struct fibril__bond,
                         half);
 }

@@ -559,7 +559,7 @@ int fibril_supervisor_remove(uint64_t supervisor, const char *id, int64_t deadli
 int fibril_supervisor_children(uint64_t supervisor, struct fibril_child *ret_children, size_t n,
                                int64_t deadline_ns, size_t *ret_n)
 {
-    struct fibril_message *m, *reply;
+    struct fibril_message *m, *reply = NULL;
     int rc = fibril_message_new(FIBRIL__ASK(FIBRIL__ASK_CHILDREN), 0, NULL, &m);
     rc = rc == 0 ? fibril_actor_call(supervisor, m, deadline_ns, &reply) : rc;
     if (rc < 0) {

@@ -2,6 +2,8 @@
 /* Supervisors: strategies, rules, limits, the order of ends; trees and processes. */
 #include "rig.h"
 
+#include "base/compiler.h"
+
 #include <fibril/supervisor.h>
 
 #include <limits.h>
@@ -13,6 +15,35 @@ static void log_event(char sign, const char *id)
 {
     size_t n = strlen(events);
     snprintf(events + n, sizeof events - n, "%c%s", sign, id);
+}
+
+#if FIBRIL_HARD
+static int by_name(const void *a, const void *b)
+{
+    return memcmp(a, b, 2);
+}
+
+/* Children are started in order and begin in any, as the queue is shuffled: runs of "+x" are
+ * sorted. */
+static void sort_beginnings(void)
+{
+    for (char *run = events; *run;) {
+        size_t n = 0;
+        while (run[n] == '+') {
+            n += 2;
+        }
+        qsort(run, n / 2, 2, by_name);
+        run += n ? n : 2;
+    }
+}
+#else
+#define sort_beginnings() ((void)0)
+#endif
+
+static void expect_events(const char *text)
+{
+    sort_beginnings();
+    ASSERT_STR(events, text);
 }
 
 /* A child: its argument is its id. Told a number it ends for that reason. */
@@ -50,7 +81,7 @@ static uint64_t abc(enum fibril_strategy strategy)
         .strategy = strategy, .intensity = 10, .children = children, .n_children = 3};
     uint64_t s = start(&spec);
     settle();
-    ASSERT_STR(events, "+a+b+c");
+    expect_events("+a+b+c");
     events[0] = '\0';
     return s;
 }
@@ -68,7 +99,7 @@ ACTOR_TEST(one_for_one_restarts_the_one)
     abc(FIBRIL_ONE_FOR_ONE);
     uint64_t a = fibril_actor_whereis("a"), b = fibril_actor_whereis("b");
     fail("b", -EIO);
-    ASSERT_STR(events, "-b+b");
+    expect_events("-b+b");
     ASSERT_EQ(fibril_actor_whereis("a"), a);
     ASSERT_NE(fibril_actor_whereis("b"), b);
     return 0;
@@ -78,7 +109,7 @@ ACTOR_TEST(one_for_all_ends_the_others_last_first_and_starts_all)
 {
     abc(FIBRIL_ONE_FOR_ALL);
     fail("b", -EIO);
-    ASSERT_STR(events, "-b-c-a+a+b+c");
+    expect_events("-b-c-a+a+b+c");
     return 0;
 }
 
@@ -86,7 +117,7 @@ ACTOR_TEST(rest_for_one_restarts_those_after_it)
 {
     abc(FIBRIL_REST_FOR_ONE);
     fail("b", -EIO);
-    ASSERT_STR(events, "-b-c+b+c");
+    expect_events("-b-c+b+c");
     return 0;
 }
 
@@ -95,7 +126,7 @@ ACTOR_TEST(the_end_comes_in_the_reverse_order)
     uint64_t s = abc(FIBRIL_ONE_FOR_ONE);
     ASSERT_OK(fibril_actor_exit(s, FIBRIL_EXIT_SHUTDOWN));
     settle();
-    ASSERT_STR(events, "-c-b-a");
+    expect_events("-c-b-a");
     ASSERT_EQ(expect_signal(FIBRIL_TAG_EXIT).reason, FIBRIL_EXIT_SHUTDOWN);
     return 0;
 }
@@ -210,7 +241,7 @@ ACTOR_TEST(a_child_that_does_not_end_in_time_is_killed)
     ASSERT_OK(fibril_actor_exit(s, FIBRIL_EXIT_SHUTDOWN));
     expect_signal(FIBRIL_TAG_EXIT);
     ASSERT_EQ(fibril_now() - begin, MS(50));
-    ASSERT_STR(events, "+s-s");
+    expect_events("+s-s");
     ASSERT_EQ(noted.last.reason, FIBRIL_EXIT_KILLED);
     return 0;
 }
@@ -248,7 +279,7 @@ ACTOR_TEST(a_tree_in_data)
         .intensity = 3, .children = outer_children, .n_children = 3};
     uint64_t s = start(&outer);
     settle();
-    ASSERT_STR(events, "+a+x+y+z");
+    expect_events("+a+x+y+z");
     uint64_t first = fibril_actor_whereis("inner");
     fail("x", -EIO);
     ASSERT_EQ(fibril_actor_whereis("inner"), first);
@@ -259,7 +290,7 @@ ACTOR_TEST(a_tree_in_data)
     events[0] = '\0';
     ASSERT_OK(fibril_actor_exit(s, FIBRIL_EXIT_SHUTDOWN));
     settle();
-    ASSERT_STR(events, "-z-y-x-a");
+    expect_events("-z-y-x-a");
     return 0;
 }
 
@@ -275,10 +306,10 @@ ACTOR_TEST(simple_children_come_and_go)
     ASSERT_OK(fibril_supervisor_add(s, NULL, "1", FIBRIL_FOREVER, &one));
     ASSERT_OK(fibril_supervisor_add(s, NULL, "2", FIBRIL_FOREVER, &two));
     settle();
-    ASSERT_STR(events, "+1+2");
+    expect_events("+1+2");
     tell(one, 1, -EIO);
     settle();
-    ASSERT_STR(events, "+1+2-1+1");
+    expect_events("+1+2-1+1");
     tell(two, 1, 0);
     settle();
     ASSERT_OK(fibril_supervisor_children(s, now, 8, FIBRIL_FOREVER, &n));
