@@ -20,6 +20,8 @@ def outcome_of(kind):
         recursions.KINDS[kind]()
     except RecursionError:
         return "recursion"
+    except MemoryError as e:  # what the parser of 3.14 says where the C stack is full
+        return "recursion" if "Parser stack overflowed" in str(e) else "out of memory"
     return "returned"
 
 
@@ -133,5 +135,6 @@ def test_a_request_that_recurses_is_answered_500_and_the_server_lives(mprotect):
             status, _, _ = server.get("/" + kind.replace(" ", "%20"))
             assert status == 500, (kind, server.errors())
         assert server.get("/none")[0] == 200
-        assert server.errors().count("RecursionError") >= len(recursions.KINDS)
+        said = server.errors()
+        assert said.count("RecursionError") + said.count("Parser stack overflowed") >= len(recursions.KINDS)
         assert json.loads(server.get("/none")[2]) == "fine"

@@ -286,7 +286,8 @@ def test_a_forked_child_does_not_wait_for_what_stayed_behind():
             sys.exit(5)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         """)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "child\n5\n", "")
+    assert (done.returncode, done.stdout) == (0, "child\n5\n")
+    assert "Traceback" not in done.stderr  # 3.12 and later warn that there were threads
 
 
 # ---- leaks -------------------------------------------------------------------------------------------
