@@ -129,7 +129,7 @@ FIBRIL_API int fibril_actor_fail(int reason, const char *format, ...)
 /* What happens to a message for a full mailbox. Signals and replies are never counted, and never
  * refused or dropped. */
 enum fibril_overflow {
-    FIBRIL_OVERFLOW_PARK = 0,    /* the sender parks until there is room: back-pressure */
+    FIBRIL_OVERFLOW_PARK = 0,    /* the sender parks until it is half empty: back-pressure */
     FIBRIL_OVERFLOW_FAIL,        /* the sender gets -EAGAIN */
     FIBRIL_OVERFLOW_DROP_OLDEST, /* the oldest message waiting is dropped, and counted */
     FIBRIL_OVERFLOW_DROP_NEWEST, /* this message is dropped, and counted; the sender gets 0 */

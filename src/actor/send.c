@@ -91,8 +91,19 @@ static bool is_withdrawn(struct fibril__parked *p)
     return atomic_load_explicit(&p->state, memory_order_acquire) == WITHDRAWN;
 }
 
+/* Whether the mailbox is half empty. Senders go on in batches then: one for each message that is
+ * taken would be two switches for each message. */
+static bool is_low(const struct fibril__actor *a)
+{
+    return atomic_load_explicit(&a->len, memory_order_relaxed) <= a->len_max / 2 &&
+           atomic_load_explicit(&a->bytes, memory_order_relaxed) <= a->bytes_max / 2;
+}
+
 void fibril__senders_admit(struct fibril__actor *a)
 {
+    if (!senders_wait(a) || !is_low(a)) {
+        return;
+    }
     while (senders_wait(a)) {
         struct fibril__parked *p =
             CONTAINER_OF(fibril__list_first(&a->extra->parked), struct fibril__parked, link);

@@ -159,11 +159,11 @@ static bool may_restart(struct supervisor *s)
 static int64_t pause_before(const struct supervisor *s)
 {
     const struct fibril_supervisor_spec *spec = &s->tree->spec;
-    int64_t pause_ns = spec->backoff_ns;
-    for (unsigned i = 0; i < s->series && pause_ns < spec->backoff_max_ns; i++) {
-        pause_ns *= 2;
+    int64_t pause_ns = spec->backoff_ns, max_ns = spec->backoff_max_ns;
+    for (unsigned i = 0; i < s->series && pause_ns > 0 && pause_ns < max_ns; i++) {
+        pause_ns = pause_ns <= max_ns / 2 ? 2 * pause_ns : max_ns;
     }
-    return pause_ns < spec->backoff_max_ns ? pause_ns : spec->backoff_max_ns;
+    return pause_ns < max_ns ? pause_ns : max_ns;
 }
 
 /* Has START_DUE come after a pause. */
