@@ -55,7 +55,8 @@ static ALWAYS_INLINE void init_record(struct fibril *f, struct fibril_loop *loop
     f->wait_on = (void *)(uintptr_t)fn;
     f->wait_data = arg;
     f->timer.index = FIBRIL__HEAP_OUT;
-    f->state = FIBRIL__READY;
+    /* Other loops look whose it is once it is not free: fibril__each. */
+    __atomic_store_n(&f->state, (uint8_t)FIBRIL__READY, __ATOMIC_RELEASE);
     f->flags = 0;
     f->shield = 0;
     f->joiner = NULL;
@@ -138,6 +139,7 @@ static ALWAYS_INLINE void start(struct fibril_loop *loop, struct fibril *f)
     loop->counters.spawned++;
     if (UNLIKELY(f->flags & FIBRIL__F_DAEMON)) {
         loop->daemons++;
+        f->flags |= loop->ending ? FIBRIL__F_CANCELLED : 0;
     } else {
         loop->alive++;
     }

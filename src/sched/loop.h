@@ -67,6 +67,7 @@ struct fibril_loop {
     struct fibril *drainer; /* the main fibril, waiting until the others have ended */
     struct fibril *serving; /* a started loop: its main fibril, waiting for orders */
     struct stop *stop;      /* a started loop: told to end, by whom */
+    bool ending;            /* its daemons are being cancelled: new ones begin so */
     void (*on_still)(struct fibril_loop *loop); /* see fibril_embed_on_standstill */
     int64_t patience_ns, patience_max_ns;       /* until it is called */
     unsigned index;                             /* number in the process */

@@ -164,7 +164,7 @@ __attribute__((no_sanitize_thread)) void fibril__each(void (*fn)(struct fibril *
         for (uint32_t i = 0; i < used; i++) {
             char *slot = r->base + ((size_t)i << r->log2);
             struct fibril *f = r->stacks ? fibril__record_in(slot, r->log2) : (void *)slot;
-            if (f->state != FIBRIL__FREE) {
+            if (__atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != FIBRIL__FREE) {
                 fn(f, arg);
             }
         }
@@ -371,7 +371,9 @@ struct cancel_args {
     bool all;
 };
 
-static void cancel_one(struct fibril *f, void *arg)
+/* That a record is another loop's may be read while that loop makes it anew: it never turns into
+ * one of ours by that. */
+__attribute__((no_sanitize_thread)) static void cancel_one(struct fibril *f, void *arg)
 {
     const struct cancel_args *args = arg;
     bool ours = f->loop == args->loop && !(f->flags & FIBRIL__F_MAIN);
@@ -404,6 +406,7 @@ static int end_fibrils(struct fibril_loop *loop)
         cancel_those_left(loop, /* all= */ true);
         drain_cancelled(loop, &loop->alive);
     }
+    loop->ending = true;
     while (loop->daemons > 0) {
         cancel_those_left(loop, /* all= */ false);
         drain_cancelled(loop, &loop->daemons);

@@ -169,6 +169,30 @@ TEST(daemons_are_cancelled_when_the_loop_ends)
     }
 }
 
+/* What a daemon starts on its way out. */
+static int start_another(void *arg)
+{
+    ASSERT_ERR(fibril_sleep_until(FIBRIL_FOREVER), -ECANCELED);
+    ASSERT_OK(fibril_spawn(wait_for_ever, &daemon_result, arg, NULL));
+    return 0;
+}
+
+static int leave_starter(void *arg)
+{
+    ASSERT_OK(fibril_spawn(start_another, arg, arg, NULL));
+    return fibril_yield();
+}
+
+TEST(daemons_that_begin_when_the_loop_ends_are_cancelled_too)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct fibril_spawn_opts opts = {.stack = policies[i], .daemon = true};
+        daemon_result = 0;
+        ASSERT_OK(fibril_run(NULL, leave_starter, &opts));
+        ASSERT_EQ(daemon_result, -ECANCELED);
+    }
+}
+
 static int detach_running(void *arg)
 {
     struct fibril *f;
