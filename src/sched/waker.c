@@ -18,7 +18,7 @@ struct fibril_waker {
     const struct fibril_waker_info *info; /* of the present wait; NULL: nothing is known */
 };
 _Static_assert(sizeof(struct fibril_waker) <= sizeof(struct fibril_waker_room) &&
-                   _Alignof(struct fibril_waker) <= _Alignof(struct fibril_waker_room),
+                   _Alignof(struct fibril_waker) <= _Alignof(uint64_t),
                "a waker does not fit into its room");
 
 int fibril_waker_new(struct fibril_waker **ret_waker)
