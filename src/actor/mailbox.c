@@ -225,34 +225,6 @@ static ALWAYS_INLINE bool is_over(const struct fibril__actor *a)
     return (a->flags & FIBRIL__A_EXITING) || fibril_cancelled();
 }
 
-int fibril_actor_receive(int64_t deadline_ns, struct fibril_message **ret_message)
-{
-    struct fibril__actor *a = fibril__actor_attach();
-    if (UNLIKELY(!a)) {
-        return fibril_current() ? -ENOMEM : -EPERM;
-    }
-    bool waited = false;
-    for (;;) {
-        if (UNLIKELY(is_over(a))) {
-            return -ECANCELED;
-        }
-        struct fibril_message *m = take_any(a);
-        if (LIKELY(m)) {
-            took(a, m);
-            if (!waited) {
-                fibril_embed_spend();
-            }
-            *ret_message = m;
-            return 0;
-        }
-        int rc = fibril__mailbox_wait(a, deadline_ns);
-        if (UNLIKELY(rc < 0)) {
-            return rc;
-        }
-        waited = true;
-    }
-}
-
 /* ---- choosing ---- */
 
 /* The mark of the pair; one that was not used for long gives way. NULL: no memory for marks. */
@@ -312,8 +284,9 @@ static struct fibril_message *choose(struct fibril__actor *a, fibril_message_mat
     return m;
 }
 
-int fibril_actor_receive_match(fibril_message_match *match, void *arg, int64_t deadline_ns,
-                               struct fibril_message **ret_message)
+/* match NULL: any message. Inlined, so that the common way does not ask. */
+static ALWAYS_INLINE int receive(fibril_message_match *match, void *arg, int64_t deadline_ns,
+                                 struct fibril_message **ret_message)
 {
     struct fibril__actor *a = fibril__actor_attach();
     if (UNLIKELY(!a)) {
@@ -324,8 +297,8 @@ int fibril_actor_receive_match(fibril_message_match *match, void *arg, int64_t d
         if (UNLIKELY(is_over(a))) {
             return -ECANCELED;
         }
-        struct fibril_message *m = choose(a, match, arg);
-        if (m) {
+        struct fibril_message *m = match ? choose(a, match, arg) : take_any(a);
+        if (LIKELY(m)) {
             took(a, m);
             if (!waited) {
                 fibril_embed_spend();
@@ -339,6 +312,17 @@ int fibril_actor_receive_match(fibril_message_match *match, void *arg, int64_t d
         }
         waited = true;
     }
+}
+
+int fibril_actor_receive(int64_t deadline_ns, struct fibril_message **ret_message)
+{
+    return receive(NULL, NULL, deadline_ns, ret_message);
+}
+
+int fibril_actor_receive_match(fibril_message_match *match, void *arg, int64_t deadline_ns,
+                               struct fibril_message **ret_message)
+{
+    return receive(match, arg, deadline_ns, ret_message);
 }
 
 static bool has_tag(const struct fibril_message *m, void *arg)
