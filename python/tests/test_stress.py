@@ -162,15 +162,20 @@ def shutdown_program(rng):
     return "\n".join([*lines, end]), status, said
 
 
-@pytest.mark.outside
-@pytest.mark.parametrize("seed", range(1, 5))
-def test_shutdowns_in_assorted_states(seed):
+def end_well(program, seed, n):
+    """Runs n programs, 2,500 in the long run, that program(rng) makes; each ends as it says itself."""
     rng = random.Random(seed)
-    for _ in range(2500 if LONG else 25):
-        text, status, said = shutdown_program(rng)
+    for _ in range(2500 if LONG else n):
+        text, status, said = program(rng)
         done = helpers.python("-m", "fibril", "-c", text, seconds=60)
         right = done.returncode == status and done.stderr.endswith(said) and (said or done.stderr == "")
         assert right, f"wanted {status} {said!r}, got {done.returncode}\n{done.stderr}\nof\n{text}"
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_shutdowns_in_assorted_states(seed):
+    end_well(shutdown_program, seed, 25)
 
 
 # What daemons are busy with while the process ends.
@@ -205,12 +210,7 @@ def busy_shutdown_program(rng):
 @pytest.mark.outside
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_shutdowns_while_daemons_run(seed):
-    rng = random.Random(seed)
-    for _ in range(2500 if LONG else 10):
-        text, status, said = busy_shutdown_program(rng)
-        done = helpers.python("-m", "fibril", "-c", text, seconds=60)
-        right = done.returncode == status and done.stderr.endswith(said) and (said or done.stderr == "")
-        assert right, f"wanted {status} {said!r}, got {done.returncode}\n{done.stderr}\nof\n{text}"
+    end_well(busy_shutdown_program, seed, 10)
 
 
 # Every OS thread begins late, and the process is there for a while after the interpreter has gone.
