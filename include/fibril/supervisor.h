@@ -45,12 +45,21 @@ enum fibril_restart {
 
 struct fibril_supervisor_spec;
 
-/* A child; exactly one of fn, process and supervisor is given. Of SIMPLE children `arg` comes from
- * fibril_supervisor_add. */
+struct fibril_server_type;
+
+/* A child; exactly one of fn, server, start, process and supervisor is given. Of SIMPLE children
+ * `arg` comes from fibril_supervisor_add. */
 struct fibril_child_spec {
     const char *id; /* unique in its supervisor; NULL only under SIMPLE */
     fibril_fn *fn;  /* an actor, or any function that a fibril can run */
     void *arg;
+    /* A server (server.h): the supervisor waits for its init, and if that fails so does the start
+     * of the child: of the supervisor, if it is among the first; fibril_supervisor_add returns it;
+     * a restart is tried again, and counts. */
+    const struct fibril_server_type *server;
+    /* The same for actors of any kind that say how their start went: starts one with these opts,
+     * linked to the caller, and returns when it has begun; 0 or -errno. MAY PARK. */
+    int (*start)(void *arg, const struct fibril_actor_opts *opts, uint64_t *ret_actor);
     /* An OS process; argv[0] is looked up in PATH, NULL at the end. It ends normally with status 0;
      * else its reason is the status, or 128 and the signal's number. To be ended it gets SIGTERM,
      * and SIGKILL to be killed. */

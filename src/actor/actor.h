@@ -34,6 +34,7 @@ enum fibril__msg_kind { /* the first are enum fibril_message_kind */
                         FIBRIL__MSG_REFUSAL, /* its tag is the error, negated */
                         FIBRIL__MSG_STREAM,  /* one of a stream of replies */
                         FIBRIL__MSG_STREAM_END,
+                        FIBRIL__MSG_OWN, /* a state machine's, to itself */
 };
 
 enum fibril__msg_flags {
@@ -263,6 +264,12 @@ void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bo
 
 /* ---- call.c ---- */
 
+/* A call in parts, for those who have told `actor` otherwise whom to reply to: what they tell it;
+ * the wait, which may be repeated after its deadline; the end, which stores the reply if there is
+ * one and then returns 0, else rc. */
+struct fibril_from fibril__call_expect(struct fibril__actor *a);
+int fibril__call_await(struct fibril__actor *a, uint64_t actor, int64_t deadline_ns);
+int fibril__call_close(struct fibril__actor *a, int rc, struct fibril_message **ret_reply);
 void fibril__call_arrive(struct fibril__actor *a, struct fibril_message *m);
 /* The actor that a calls has ended. */
 void fibril__call_fail(struct fibril__actor *a, uint64_t ref, int error);

@@ -119,6 +119,27 @@ int fibril_actor_call(uint64_t actor, struct fibril_message *m, int64_t deadline
     return settle(a, rc, ret_reply);
 }
 
+/* ---- calls whose message is none ---- */
+
+struct fibril_from fibril__call_expect(struct fibril__actor *a)
+{
+    a->awaiting = fibril__ref_new();
+    a->call_result = 0;
+    return (struct fibril_from){a->id, a->awaiting};
+}
+
+int fibril__call_await(struct fibril__actor *a, uint64_t actor, int64_t deadline_ns)
+{
+    struct fibril__bond *b = NULL;
+    int rc = fibril__actor_here(actor) ? 0 : fibril__bond_new(FIBRIL__CALL, &b);
+    return rc == 0 ? await(a, actor, b, deadline_ns) : rc;
+}
+
+int fibril__call_close(struct fibril__actor *a, int rc, struct fibril_message **ret_reply)
+{
+    return settle(a, rc, ret_reply);
+}
+
 /* ---- replying ---- */
 
 static void late(struct fibril_message *m)

@@ -7,6 +7,7 @@
 #include "actor/child.h"
 
 #include <fibril/io.h>
+#include <fibril/server.h>
 
 #include "base/alloc.h"
 #include "base/compiler.h"
@@ -23,7 +24,8 @@ enum { SIGNALLED = 128 };
 
 static int check(const struct fibril_child_spec *spec, bool simple)
 {
-    int sorts = (spec->fn != NULL) + (spec->process != NULL) + (spec->supervisor != NULL);
+    int sorts = (spec->fn != NULL) + (spec->server != NULL) + (spec->start != NULL) +
+                (spec->process != NULL) + (spec->supervisor != NULL);
     bool fine = sorts == 1 && (simple || spec->id) && (!spec->id || strlen(spec->id) < 64) &&
                 (unsigned)spec->restart <= FIBRIL_RESTART_TEMPORARY &&
                 spec->shutdown_ns >= FIBRIL_SHUTDOWN_KILL && (!spec->process || spec->process[0]);
@@ -282,6 +284,13 @@ int fibril__child_start(struct fibril__child *c)
         struct fibril__tree *tree;
         int rc = tree_copy(c->tree, &tree);
         return rc == 0 ? fibril__tree_start(tree, &c->spec.opts, &c->actor) : rc;
+    }
+    if (c->spec.server) {
+        return fibril_server_start(c->spec.server, c->spec.arg, &c->spec.opts, FIBRIL_FOREVER,
+                                   &c->actor);
+    }
+    if (c->spec.start) {
+        return c->spec.start(c->spec.arg, &c->spec.opts, &c->actor);
     }
     fibril_fn *fn = c->spec.process ? run_process : c->spec.fn;
     return fibril_actor_spawn(fn, c->spec.process ? c : c->spec.arg, &c->spec.opts, &c->actor);

@@ -3,6 +3,7 @@
 #include "rig.h"
 
 struct noted noted;
+enum fibril_stack rig_stack;
 
 static void note_trouble(const struct fibril_actor_report *r)
 {

@@ -36,6 +36,22 @@ extern struct noted noted;
     }                                                                                              \
     static int actor_body_##test_name(void *arg UNUSED_ARG)
 
+/* Two tests with one body: rig_stack is what actors are to be started on. */
+#define ACTOR_TEST_ON_BOTH_STACKS(test_name)                                                       \
+    static int actor_body_##test_name(void *arg);                                                  \
+    TEST(test_name)                                                                                \
+    {                                                                                              \
+        rig_run(actor_body_##test_name);                                                           \
+    }                                                                                              \
+    TEST(test_name##_copied)                                                                       \
+    {                                                                                              \
+        rig_stack = FIBRIL_STACK_COPIED;                                                           \
+        rig_run(actor_body_##test_name);                                                           \
+    }                                                                                              \
+    static int actor_body_##test_name(void *arg UNUSED_ARG)
+
+extern enum fibril_stack rig_stack;
+
 #define UNUSED_ARG __attribute__((unused))
 
 void rig_run(fibril_fn *body);
