@@ -239,7 +239,7 @@ typedef bool fibril_message_match(const struct fibril_message *m, void *arg);
 
 /* Takes the oldest message that match(m, arg) wants; the others stay in their order. What was
  * looked at with the same match and arg before, and not wanted, is not looked at again: each of the
- * last four pairs keeps its mark. Otherwise as fibril_actor_receive. */
+ * last four pairs keeps its mark. -EINVAL: match is NULL. Otherwise as fibril_actor_receive. */
 FIBRIL_API int fibril_actor_receive_match(fibril_message_match *match, void *arg,
                                           int64_t deadline_ns, struct fibril_message **ret_message);
 /* Takes the oldest message with this tag. */

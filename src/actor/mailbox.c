@@ -322,7 +322,7 @@ int fibril_actor_receive(int64_t deadline_ns, struct fibril_message **ret_messag
 int fibril_actor_receive_match(fibril_message_match *match, void *arg, int64_t deadline_ns,
                                struct fibril_message **ret_message)
 {
-    return receive(match, arg, deadline_ns, ret_message);
+    return LIKELY(match) ? receive(match, arg, deadline_ns, ret_message) : -EINVAL;
 }
 
 static bool has_tag(const struct fibril_message *m, void *arg)

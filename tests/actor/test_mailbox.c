@@ -78,6 +78,15 @@ static bool has_value(const struct fibril_message *m, void *arg)
     return *(const int *)fibril_message_peek(m) == *(int *)arg;
 }
 
+ACTOR_TEST(a_choice_needs_somebody_who_chooses)
+{
+    struct fibril_message *m;
+    tell(fibril_actor_self(), 1, 10);
+    ASSERT_ERR(fibril_actor_receive_match(NULL, NULL, FIBRIL_FOREVER, &m), -EINVAL);
+    ASSERT_EQ(expect(1), 10);
+    return 0;
+}
+
 ACTOR_TEST(what_was_looked_at_is_not_looked_at_again)
 {
     static int wanted = -1;
