@@ -60,7 +60,9 @@ static int end(struct fibril__behave *b, int reason)
         keep_description(b);
     }
     b->ops->terminate(b, reason);
-    b->ops->free(b);
+    if (b->starter.ref) {
+        b->ops->free(b);
+    }
     return reason;
 }
 

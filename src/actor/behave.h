@@ -5,8 +5,9 @@
  *
  * Who has the record: whoever starts the actor makes it and keeps it until the actor has said that
  * its init succeeded; from then on it is the actor's own. If init fails, or never begins, the
- * starter frees it when the actor has ended. So nobody needs to count references, and an actor that
- * is told to end before it has begun leaks nothing.
+ * starter frees it when the actor has ended; so do starters that do not wait, in any case. So
+ * nobody needs to count references, and an actor that is told to end before it has begun leaks
+ * nothing.
  */
 #ifndef FIBRIL_ACTOR_BEHAVE_H
 #define FIBRIL_ACTOR_BEHAVE_H
@@ -49,8 +50,8 @@ int fibril__behave_start(struct fibril__behave *b, void *arg, const struct fibri
                          int64_t deadline_ns, uint64_t *ret_actor);
 
 /* Starts b, linked to the caller, without waiting: the caller gets a message FIBRIL__TAG_STARTED
- * with the number, and b is the actor's then; or the exit signal, and then b is the caller's to
- * release. -errno: so it is at once. */
+ * with the number, unless the exit signal overtakes it. b stays the caller's, to be released when
+ * the actor has ended, or on -errno. */
 int fibril__behave_spawn(struct fibril__behave *b, void *arg, const struct fibril_actor_opts *opts,
                          uint64_t *ret_actor);
 void fibril__behave_release(struct fibril__behave *b);
