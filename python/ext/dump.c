@@ -74,10 +74,8 @@ void fibril__py_write_frames(const struct fibril *f, int fd)
     if (!ts) {
         return;
     }
-    if (with_gil) {
+    if (!fibril__pystate_write_frames(ts, fd) && with_gil) {
         write_objects(ts, fd);
-    } else {
-        fibril__pystate_write_frames(ts, fd);
     }
 }
 

@@ -51,4 +51,25 @@ struct fibril__pyframe {
 /* Other frames are the interpreter's own. */
 enum { FIBRIL__OWNED_BY_THREAD = 0, FIBRIL__OWNED_BY_GENERATOR = 1 };
 
+static inline bool fibril__pyframe_of_python(const struct fibril__pyframe *f)
+{
+    return f->owner == FIBRIL__OWNED_BY_THREAD || f->owner == FIBRIL__OWNED_BY_GENERATOR;
+}
+
+/* Borrowed. */
+static inline PyCodeObject *fibril__pyframe_code(const struct fibril__pyframe *f)
+{
+    return (PyCodeObject *)((uintptr_t)f->code & ~(uintptr_t)3); /* 3.14 marks the borrowed */
+}
+
+/* The innermost frame of the thread state, of whatever kind. */
+static inline const struct fibril__pyframe *fibril__pyframe_top(const PyThreadState *ts)
+{
+#if FIBRIL__HAS_CFRAME
+    return (const struct fibril__pyframe *)(const void *)ts->cframe->current_frame;
+#else
+    return (const struct fibril__pyframe *)(const void *)ts->current_frame;
+#endif
+}
+
 #endif

@@ -13,10 +13,8 @@
  */
 #include "pystate.h"
 
-#include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <string.h>
 
 #if PY_VERSION_HEX < 0x030b0000
 #error "fibril needs CPython 3.11 or newer"
@@ -209,29 +207,7 @@ void fibril__pystate_replenish(PyThreadState *ts, int levels)
 
 #endif
 
-/* ---- frames for people ---- */
-
-/* faulthandler's own writer: it allocates nothing. Exported by 3.11 and 3.12. */
-static void (*find_writer(void))(int fd, PyThreadState *ts)
-{
-    static void (*writer)(int fd, PyThreadState *ts);
-    static bool looked;
-    if (!looked) {
-        void *symbol = dlsym(RTLD_DEFAULT, "_Py_DumpTraceback");
-        memcpy(&writer, &symbol, sizeof symbol);
-        looked = true;
-    }
-    return writer;
-}
-
-bool fibril__pystate_write_frames(PyThreadState *ts, int fd)
-{
-    void (*writer)(int fd, PyThreadState *ts) = find_writer();
-    if (writer) {
-        writer(fd, ts);
-    }
-    return writer != NULL;
-}
+/* ---- for people ---- */
 
 const char *fibril__pystate_describe(void)
 {
@@ -239,6 +215,6 @@ const char *fibril__pystate_describe(void)
     snprintf(text, sizeof text, "thread states %s; first frames %s; stacks in signal handlers %s",
              fibril__pystate_can_swap() ? "swapped with the GIL held" : "exchanged through the GIL",
              FIBRIL_PY_PORTABLE ? "in chunks of CPython's" : "on the fibril's stack",
-             find_writer() ? "written by the interpreter" : "not available");
+             fibril__pystate_frames_source());
     return text;
 }

@@ -99,7 +99,9 @@ void fibril__pystate_replenish(PyThreadState *ts, int levels);
 
 /* Writes the Python frames of ts, innermost first, to descriptor fd. Async-signal-safe. Returns
  * false where this interpreter offers no way. */
-bool fibril__pystate_write_frames(PyThreadState *ts, int fd);
+bool fibril__pystate_write_frames(const PyThreadState *ts, int fd);
+/* Says how, for people. */
+const char *fibril__pystate_frames_source(void);
 
 /* The contextvars' context of ts, NULL while it has none. Borrowed. */
 PyObject *fibril__pystate_context(const PyThreadState *ts);
@@ -152,7 +154,9 @@ enum { FIBRIL__PYSLICE_HEAD = 56 };
 void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory,
                            size_t bytes);
 
-/* Tells ts on which C stack the context runs that has just been made fresh. */
+/* Tells ts on which C stack the context runs that has just been made fresh; so many bytes at its
+ * low end are left for C code between two checks, where a version checks. */
+enum { FIBRIL__PYSLICE_STACK_LEFT = 2 * 2048 * sizeof(void *) };
 void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes);
 
 /* Takes what is left from ts, in which the context of s has ended, so that another slice may be

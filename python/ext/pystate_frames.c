@@ -20,7 +20,7 @@ static struct fibril__pyframe *first_of_python(struct fibril__pyframe *f, fibril
 #if PY_VERSION_HEX >= 0x030c0000
     while (f) {
         const struct fibril__pyframe *here = at ? at(arg, f) : f;
-        if (here->owner == FIBRIL__OWNED_BY_THREAD || here->owner == FIBRIL__OWNED_BY_GENERATOR) {
+        if (fibril__pyframe_of_python(here)) {
             break;
         }
         f = here->previous;
@@ -42,18 +42,10 @@ static PyObject *counted(uintptr_t ref)
 {
     return ref & 3 ? NULL : (PyObject *)ref;
 }
-static PyCodeObject *code_of(const struct fibril__pyframe *f)
-{
-    return (PyCodeObject *)(f->code & ~(uintptr_t)3);
-}
 #else
 static PyObject *counted(PyObject *ref)
 {
     return ref;
-}
-static PyCodeObject *code_of(const struct fibril__pyframe *f)
-{
-    return (PyCodeObject *)f->code;
 }
 #endif
 
@@ -67,7 +59,7 @@ static int visit_frame(const struct fibril__pyframe *f, visitproc visit, void *a
     Py_VISIT(f->locals);
     Py_VISIT(counted(f->func));
     Py_VISIT(counted(f->code));
-    for (int i = 0; i < code_of(f)->co_nlocalsplus; i++) {
+    for (int i = 0; i < fibril__pyframe_code(f)->co_nlocalsplus; i++) {
         PyObject *o = counted(f->localsplus[i]);
         Py_VISIT(o);
     }
@@ -159,12 +151,7 @@ const void *fibril__pyframe_below(PyObject *frame)
 
 bool fibril__pyframe_runs(PyObject *frame, const PyThreadState *ts)
 {
-#if FIBRIL__HAS_CFRAME
-    const void *top = ts->cframe->current_frame;
-#else
-    const void *top = ts->current_frame;
-#endif
-    const struct fibril__pyframe *f = top;
+    const struct fibril__pyframe *f = fibril__pyframe_top(ts);
     while (f && f != ((struct frame_object *)(void *)frame)->frame) {
         f = f->previous;
     }
@@ -208,7 +195,7 @@ int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *a
     int rc = 0;
     EACH_FRAME(f, s, at, at_arg)
     {
-        rc = rc ? rc : fn((PyObject *)code_of(f), arg);
+        rc = rc ? rc : fn((PyObject *)fibril__pyframe_code(f), arg);
     }
     return rc;
 }
