@@ -157,9 +157,11 @@ FIBRIL_API void fibril_turn_drop(struct fibril *f);
  * not known because none is ready or the loop will look outside first. Never parks. */
 FIBRIL_API struct fibril *fibril_embed_next(void);
 
-/* Tells the own stack of f: its low end above the guard and the reserve, and its size in bytes.
- * Returns 0, or -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
-FIBRIL_API int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes);
+/* Tells the own stack of f: its low end above the guard and the reserve, its size in bytes, and how
+ * many bytes of reserve (fibril_embed_on_overflow) lie below; ret_reserve may be NULL. Returns 0, or
+ * -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
+FIBRIL_API int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes,
+                                  size_t *ret_reserve);
 
 /* Ends the present wait of f, a fibril of the calling loop, with -EINTR, as a signal does. Returns
  * false if f is not parked or its wait cannot be ended now. Never parks. */

@@ -63,6 +63,19 @@ static PyThreadState *make_state(void)
     return ts;
 }
 
+/* CPython 3.14 raises RecursionError so much before the stack is full; the reserve has room for
+ * that, and the stack can then be used whole. */
+static void use_whole_stack(const struct pyfibril *p)
+{
+    size_t bytes, reserve;
+    void *low;
+    if (fibril_embed_stack(p->fibril, &low, &bytes, &reserve) == 0 &&
+        reserve >= 2 * FIBRIL__PYSLICE_STACK_LEFT) {
+        fibril__pyslice_on_stack(p->tstate, (char *)low - FIBRIL__PYSLICE_STACK_LEFT,
+                                 bytes + FIBRIL__PYSLICE_STACK_LEFT);
+    }
+}
+
 int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
 {
     if (fibril__py.ending && fibril__pystate_is_gone()) {
@@ -78,6 +91,7 @@ int fibril__py_begin(struct pyfibril *p, void *frames, size_t bytes)
     p->tstate = ts;
     fibril__py_bind(p->fibril, p);
     fibril__py_enter(p);
+    use_whole_stack(p);
     return 0;
 }
 

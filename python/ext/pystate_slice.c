@@ -73,8 +73,6 @@ struct private_state {
     uintptr_t c_stack[3]; /* top, soft limit, hard limit */
 };
 
-enum { C_STACK_MARGIN = 2048 * sizeof(void *) };
-
 static inline uintptr_t *c_stack_of(PyThreadState *ts)
 {
     return ((struct private_state *)(void *)ts)->c_stack;
@@ -85,8 +83,8 @@ void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes)
 {
 #if PY_VERSION_HEX >= 0x030e0000
     c_stack_of(ts)[0] = (uintptr_t)low + bytes;
-    c_stack_of(ts)[1] = (uintptr_t)low + 2 * C_STACK_MARGIN;
-    c_stack_of(ts)[2] = (uintptr_t)low + C_STACK_MARGIN;
+    c_stack_of(ts)[1] = (uintptr_t)low + FIBRIL__PYSLICE_STACK_LEFT;
+    c_stack_of(ts)[2] = (uintptr_t)low + FIBRIL__PYSLICE_STACK_LEFT / 2;
 #else
     (void)ts, (void)low, (void)bytes;
 #endif

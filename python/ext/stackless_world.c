@@ -187,7 +187,7 @@ static void dispatch_once(struct world *w, void *frames)
         void *low;
         size_t bytes;
         fibril__pyslice_fresh(&slice, w->ts, frames, DISPATCHER_FRAMES);
-        if (fibril_embed_stack(w->dispatcher, &low, &bytes) == 0) {
+        if (fibril_embed_stack(w->dispatcher, &low, &bytes, NULL) == 0) {
             fibril__pyslice_on_stack(w->ts, low, bytes);
         }
         choose(w);

@@ -24,7 +24,7 @@ static int fill(pthread_attr_t *attr, const struct fibril__thread *t)
 {
     void *low;
     size_t bytes;
-    int rc = -fibril_embed_stack(t->fibril, &low, &bytes);
+    int rc = -fibril_embed_stack(t->fibril, &low, &bytes, NULL);
     rc = rc ? rc : pthread_attr_init(attr);
     if (rc) {
         return rc;

@@ -147,15 +147,20 @@ struct fibril *fibril_embed_next(void)
     return known ? loop->run_head : NULL;
 }
 
-int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes)
+int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes,
+                       size_t *ret_reserve)
 {
     if (!fibril__context_is_own(&f->ctx)) {
         return -ENOTSUP;
     }
     char *slot = fibril__slot_of(f);
-    char *low = slot + sysconf(_SC_PAGESIZE) + fibril__slot_reserve(slot);
+    size_t reserve = fibril__slot_reserve(slot);
+    char *low = slot + sysconf(_SC_PAGESIZE) + reserve;
     *ret_low = low;
     *ret_bytes = (size_t)((const char *)f - low);
+    if (ret_reserve) {
+        *ret_reserve = reserve;
+    }
     return 0;
 }
 
