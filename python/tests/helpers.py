@@ -27,6 +27,16 @@ def skip(why):
     os._exit(77)
 
 
+def need_frames():
+    """Skips the file that calls this where the build knows nothing of CPython's frames: no greenlets, no tasklets."""
+    from fibril import _fibril
+
+    if not hasattr(_fibril, "_greenlet"):
+        import pytest
+
+        pytest.skip("this build uses CPython's public interface only", allow_module_level=True)
+
+
 @contextlib.contextmanager
 def raises(kind):
     """The block raises such an exception; what is yielded gets it as .value."""

@@ -15,9 +15,11 @@ import weakref
 import pytest
 
 import helpers
-from fibril import greenlet as module
-from fibril.greenlet import GreenletExit, getcurrent, greenlet
-from greenlet_model import Model, Real
+
+helpers.need_frames()
+from fibril import greenlet as module  # noqa: E402
+from fibril.greenlet import GreenletExit, getcurrent, greenlet  # noqa: E402
+from greenlet_model import Model, Real  # noqa: E402
 
 ISOLATED = True
 pytestmark = pytest.mark.plain

@@ -7,9 +7,12 @@ import threading
 import time
 
 import fibril
-from fibril import greenlet as module
-from fibril.greenlet import getcurrent, greenlet
-from greenlet_model import Model, Real
+import helpers
+
+helpers.need_frames()
+from fibril import greenlet as module  # noqa: E402
+from fibril.greenlet import getcurrent, greenlet  # noqa: E402
+from greenlet_model import Model, Real  # noqa: E402
 
 ISOLATED = True
 

@@ -7,9 +7,11 @@ import resource
 import threading
 import tracemalloc
 
+import helpers
 import pytest
 
-from fibril.greenlet import getcurrent, greenlet
+helpers.need_frames()
+from fibril.greenlet import getcurrent, greenlet  # noqa: E402
 
 ISOLATED = True
 pytestmark = pytest.mark.plain

@@ -10,6 +10,7 @@ import fibril
 import helpers
 import pytest
 
+helpers.need_frames()
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILES = ("stackless_cases.py", "stackless_pickle_cases.py")[: 1 if sys.version_info >= (3, 12) else 2]
 
