@@ -158,8 +158,8 @@ FIBRIL_API void fibril_turn_drop(struct fibril *f);
 FIBRIL_API struct fibril *fibril_embed_next(void);
 
 /* Tells the own stack of f: its low end above the guard and the reserve, its size in bytes, and how
- * many bytes of reserve (fibril_embed_on_overflow) lie below; ret_reserve may be NULL. Returns 0, or
- * -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
+ * many bytes of reserve (fibril_embed_on_overflow) lie below; ret_reserve may be NULL. Returns 0,
+ * or -ENOTSUP for a copied stack and that of an OS thread. Never parks. */
 FIBRIL_API int fibril_embed_stack(const struct fibril *f, void **ret_low, size_t *ret_bytes,
                                   size_t *ret_reserve);
 
