@@ -59,7 +59,7 @@ void fibril__address_enter(struct fibril__thread *t, const void *address)
     uint32_t row = fibril__address_row(address);
     lock(&rows[row]);
     t->address = address;
-    t->given = false;
+    t->given = t->tries = false;
     append(&rows[row], t);
     unlock(&rows[row]);
     atomic_fetch_add(&fibril__address_waiting[row], 1); /* full barrier before the caller's try */
@@ -150,7 +150,7 @@ bool fibril__address_give_slow(const void *address,
     struct fibril__link *l;
     lock(r);
     for (l = r->first; l && of(l)->address != address; l = l->next) {}
-    bool here = l && fibril_loop_of(of(l)->fibril) == fibril_loop_current();
+    bool here = l && !of(l)->tries && fibril_loop_of(of(l)->fibril) == fibril_loop_current();
     if (here) {
         struct fibril__thread *t = of(l);
         unlink(r, t);

@@ -49,7 +49,9 @@ int fibril__address_wake_slow(const void *address, int n);
  * finds to->given set. Returns false if it gave nothing. Without this whoever releases a lock and
  * takes it again at once would shut the others of its loop out for ever, since none of them runs in
  * between. Between loops that is not so, and to hand over there would make each release wait for
- * the other OS thread to be scheduled. Never parks.
+ * the other OS thread to be scheduled. Nor does one get it that waits for an OS thread's release
+ * (to->tries): it would hold what OS threads want while it is ready and another fibril computes,
+ * and one of those may be who is to make that one stop. Never parks.
  */
 bool fibril__address_give_slow(const void *address,
                                void (*give)(struct fibril__thread *to, const void *address));

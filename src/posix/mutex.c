@@ -156,6 +156,7 @@ static int wait_for(pthread_mutex_t *m, struct fibril__thread *t, int64_t deadli
             return rc;
         }
         bool miss = may_miss(m);
+        t->tries = miss;
         info.inside = !miss;
         int waited = fibril__address_wait_or_retry(t, &info, miss, &retry_ns, deadline_ns);
         if (t->given) {

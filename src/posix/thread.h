@@ -36,6 +36,7 @@ struct fibril__thread {
     const void *address;            /* what it waits on there; NULL: it is not in the table */
     uint32_t row;                   /* where in the table */
     bool given;                     /* woken by a gift: it has what it waited for */
+    bool tries;                     /* takes no gift, tries itself: see fibril__address_give_slow */
     int owner; /* its mark in mutexes that know their owner, see fibril__owner_mark */
     struct fibril__holder *holder; /* what mutexes that it holds name; NULL: it has held none */
 

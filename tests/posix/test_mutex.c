@@ -359,6 +359,55 @@ ON_LOOP(foreign_threads_and_fibrils_exclude_each_other)
     }
 }
 
+enum step { TAKEN = 1, AWAITED, RELEASED, PASSED_ON, TAKEN_AGAIN };
+
+struct wanted {
+    pthread_mutex_t *m;
+    _Atomic int step;
+};
+
+/* Parks nobody. */
+static bool comes_to(struct wanted *w, int step)
+{
+    for (int i = 0; i < 1000000 && w->step < step; i++) {
+        sched_yield();
+    }
+    return w->step >= step;
+}
+
+static void *take_twice(void *arg)
+{
+    struct wanted *w = arg;
+    ASSERT_EQ(pthread_mutex_lock(w->m), 0);
+    w->step = TAKEN;
+    ASSERT(comes_to(w, AWAITED));
+    ASSERT_EQ(pthread_mutex_unlock(w->m), 0);
+    w->step = RELEASED;
+    ASSERT(comes_to(w, PASSED_ON));
+    ASSERT_EQ(pthread_mutex_lock(w->m), 0);
+    w->step = TAKEN_AGAIN;
+    ASSERT_EQ(pthread_mutex_unlock(w->m), 0);
+    return NULL;
+}
+
+/* As the thread that preempts does with the GIL's mutex. */
+ON_LOOP(a_ready_fibril_keeps_no_foreign_thread_from_a_mutex_while_another_computes)
+{
+    struct wanted w = {.m = make(NORMAL)};
+    rig_foreign(1, take_twice, &w);
+    ASSERT(comes_to(&w, TAKEN));
+    pthread_t waiter = rig_go(lock_and_unlock, w.m);
+    rig_settle();
+    w.step = AWAITED;
+    ASSERT(comes_to(&w, RELEASED));
+    ASSERT_EQ(lock(w.m), 0);
+    ASSERT_EQ(unlock(w.m), 0);
+    w.step = PASSED_ON;
+    ASSERT(comes_to(&w, TAKEN_AGAIN));
+    rig_end(waiter);
+    rig_foreign_end();
+}
+
 /* ---- two loops ---- */
 
 static int hammer_there(void *arg)
