@@ -62,7 +62,7 @@ static int call(uint64_t actor, uint64_t tag, int value, int64_t ms, int *ret_va
 ACTOR_TEST(a_call_brings_the_reply)
 {
     uint64_t server = spawn(serve, NULL);
-    int value;
+    int value = 0;
     for (int i = 0; i < 100; i++) {
         ASSERT_OK(call(server, ADD_ONE, i, 10, &value));
         ASSERT_EQ(value, i + 1);
@@ -73,7 +73,7 @@ ACTOR_TEST(a_call_brings_the_reply)
 ACTOR_TEST(a_call_ends_at_its_deadline)
 {
     uint64_t server = spawn(serve, NULL);
-    int value;
+    int value = 0;
     int64_t start = fibril_now();
     ASSERT_ERR(call(server, SILENT, 0, 25, &value), -ETIMEDOUT);
     ASSERT_EQ(fibril_now() - start, MS(25));
@@ -85,7 +85,7 @@ ACTOR_TEST(a_late_reply_is_dropped_and_counted)
 {
     struct fibril_actor_counts counts;
     uint64_t server = spawn(serve, NULL);
-    int value;
+    int value = 0;
     ASSERT_ERR(call(server, LATE, 50, 25, &value), -ETIMEDOUT);
     ASSERT_OK(call(server, ADD_ONE, 1, 100, &value));
     ASSERT_EQ(value, 2);
@@ -99,7 +99,7 @@ ACTOR_TEST(a_call_to_nobody_fails_at_once)
 {
     static int zero;
     uint64_t gone = spawn(returns, &zero);
-    int value;
+    int value = 0;
     settle();
     ASSERT_ERR(call(gone, ADD_ONE, 1, 10, &value), -ESRCH);
     return 0;
@@ -108,7 +108,7 @@ ACTOR_TEST(a_call_to_nobody_fails_at_once)
 ACTOR_TEST(the_end_of_the_target_ends_the_call)
 {
     uint64_t server = spawn(serve, NULL);
-    int value;
+    int value = 0;
     int64_t start = fibril_now();
     ASSERT_ERR(call(server, DIE, -EIO, 1000, &value), -EPIPE);
     ASSERT_LT(fibril_now() - start, MS(1));
@@ -117,7 +117,7 @@ ACTOR_TEST(the_end_of_the_target_ends_the_call)
 
 ACTOR_TEST(a_call_to_oneself_is_a_deadlock)
 {
-    int value;
+    int value = 0;
     ASSERT_ERR(call(fibril_actor_self(), ADD_ONE, 1, 10, &value), -EDEADLK);
     return 0;
 }
@@ -125,7 +125,7 @@ ACTOR_TEST(a_call_to_oneself_is_a_deadlock)
 ACTOR_TEST(a_call_can_be_refused)
 {
     uint64_t server = spawn(serve, NULL);
-    int value;
+    int value = 0;
     ASSERT_ERR(call(server, REFUSE, -EACCES, 10, &value), -EACCES);
     return 0;
 }
@@ -133,7 +133,7 @@ ACTOR_TEST(a_call_can_be_refused)
 ACTOR_TEST(messages_that_come_during_a_call_wait)
 {
     uint64_t server = spawn(serve, NULL), self = fibril_actor_self();
-    int value;
+    int value = 0;
     tell(self, 77, 1);
     ASSERT_OK(call(server, ADD_ONE, 1, 10, &value));
     ASSERT_EQ(expect(77), 1);
@@ -142,7 +142,7 @@ ACTOR_TEST(messages_that_come_during_a_call_wait)
 
 static int calls_and_waits(void *arg)
 {
-    int value;
+    int value = 0;
     return call(*(uint64_t *)arg, SILENT, 0, 100000, &value);
 }
 
@@ -159,7 +159,7 @@ ACTOR_TEST(a_caller_can_be_told_to_end)
 
 static int plain_calls(void *arg)
 {
-    int value;
+    int value = 0;
     ASSERT_OK(call(*(uint64_t *)arg, ADD_ONE, 41, 10, &value));
     return value;
 }
@@ -198,7 +198,7 @@ static int replies_for_another(void *arg)
 ACTOR_TEST(anybody_may_give_the_reply)
 {
     uint64_t server = spawn(keeps_from, NULL);
-    int value;
+    int value = 0;
     spawn(replies_for_another, NULL);
     ASSERT_OK(call(server, ADD_ONE, 0, 10, &value));
     ASSERT_EQ(value, 99);
