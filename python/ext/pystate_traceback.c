@@ -112,7 +112,7 @@ static void write_line(int fd, struct line *l)
 
 static void write_frame(int fd, struct line *l, const struct fibril__pyframe *f, PyCodeObject *code)
 {
-    ptrdiff_t at = (const char *)f->instr - (const char *)_PyCode_CODE(code);
+    ptrdiff_t at = (const char *)f->instr - code->co_code_adaptive;
     int number = PyCode_Addr2Line(code, (int)at);
     put_text(l, "  File \"");
     put_string(l, code->co_filename);
