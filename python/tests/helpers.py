@@ -28,7 +28,8 @@ def skip(why):
 
 
 def need_frames():
-    """Skips the file that calls this where the build knows nothing of CPython's frames: no greenlets, no tasklets."""
+    """Skips the file that calls this where the build knows nothing of CPython's frames and depths: no greenlets, no
+    tasklets, no RecursionError where a C stack is full."""
     from fibril import _fibril
 
     if not hasattr(_fibril, "_greenlet"):

@@ -12,6 +12,7 @@ import helpers
 import recursions
 from wsgi_server import Server
 
+helpers.need_frames()  # by public interface alone a full C stack ends the process, with a report
 ISOLATED = True
 
 
