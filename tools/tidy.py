@@ -41,6 +41,8 @@ ERRNO_FILES = {"src/debug/debug.c": "sigaltstack",
 # A thread-local read before a switch and used after it may be another thread's.
 THREAD_LOCAL_FILES = {"src/sched/current.c": "the one home of the current loop",
                       "src/sched/current.h": "the one home of the current loop",
+                      "src/actor/actor.h": "what the loop of this OS thread has of the floor, read first by each call",
+                      "src/actor/table.c": "what the loop of this OS thread has of the floor, read first by each call",
                       "src/base/turns.c": "the place of this OS thread among those in turns",
                       "src/posix/layer.c": "what a covered call is on this OS thread, read first by each",
                       "src/posix/layer.h": "what a covered call is on this OS thread, read first by each",

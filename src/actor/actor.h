@@ -23,6 +23,7 @@
 #include <fibril/actor.h>
 #include <fibril/embed.h>
 
+#include "base/compiler.h"
 #include "base/list.h"
 
 #include <stdatomic.h>
@@ -39,7 +40,8 @@ enum fibril__msg_kind { /* the first are enum fibril_message_kind */
 
 enum fibril__msg_flags {
     FIBRIL__MSG_IN_BOND = 1u << 0, /* lies in a struct fibril__bond, and is freed with it */
-    FIBRIL__MSG_POOLED = 1u << 1,  /* of the size that loops keep some of */
+    FIBRIL__MSG_SMALL = 1u << 1,   /* of the sizes that loops keep some of */
+    FIBRIL__MSG_USUAL = 1u << 2,
 };
 
 /* 96 bytes; the data follow. */
@@ -111,18 +113,18 @@ enum fibril__actor_flags {
 struct fibril__actor_extra;
 
 struct fibril__actor {
+    struct fibril_spot spot; /* first: where it waits for mail or a reply */
     _Atomic uint64_t id; /* 0: free. Release when it begins, so that what is read after it is there
                           */
-    struct fibril_loop *_Atomic loop;
     struct fibril *fibril; /* NULL: has not begun */
     struct fibril_embed_node node;
     struct fibril_message *first, *last; /* the mailbox, doubly linked */
     struct fibril_message *urgent;       /* the last of a ring of signals; NULL: none */
-    struct fibril_spot spot;             /* where it waits for mail or a reply */
     _Atomic size_t bytes;                /* in the mailbox; written by its loop only */
     _Atomic uint32_t len;
     _Atomic uint32_t flying; /* messages admitted and on their way from elsewhere; never reset */
     uint32_t len_max;
+    int call_result;     /* how the call ends without a reply; 0: not yet */
     uint32_t generation; /* of the present or last id */
     uint32_t index;      /* in the table, for ever */
     size_t bytes_max;
@@ -139,11 +141,12 @@ struct fibril__actor {
     const void *site;
     struct fibril__actor_extra *extra;
     uint64_t last_tag, received;
-    int reason;      /* EXITING: why */
-    int call_result; /* how the call ends without a reply; 0: not yet */
-    uint8_t flags, overflow, number;
+    int reason; /* EXITING: why */
+    uint8_t flags, overflow;
+    uint8_t number;         /* of its loop; readable as the id is */
     _Atomic uint8_t listed; /* the registry has, or is about to have, something of it */
 };
+_Static_assert(sizeof(struct fibril__actor) == 232, "a million of them are kept");
 
 /* The calling fibril's actor, NULL if it is none. */
 struct fibril__actor *fibril__actor_self(void);
@@ -164,23 +167,37 @@ struct fibril__actor *fibril__actor_slot(uint64_t actor);
 
 struct fibril__keeper;
 
+enum { FIBRIL__SPARES = 2 }; /* small messages, and those of the usual size */
+
 /* What a loop has of this floor. By number of the loop; touched by that loop only, but for the
  * atomic figures. */
 struct fibril__actors {
-    struct fibril_loop *loop;      /* NULL: has none of the below */
-    struct fibril__keeper *keeper; /* keeps the timers; when it ends, so does the rest */
-    struct fibril_message *pool;
+    struct fibril__keeper *keeper; /* keeps the timers; when it ends, so does the rest. NULL: there
+                                      is none of the below */
+    struct fibril_message *spares[FIBRIL__SPARES];
+    unsigned spare_count[FIBRIL__SPARES];
+    unsigned spare_least[FIBRIL__SPARES]; /* since they were last trimmed */
+    int64_t trim_ns;                      /* when they will be next; FIBRIL_FOREVER: no need */
     struct fibril__actor *free;
-    unsigned pooled, free_count;
+    unsigned free_count;
+    _Atomic uint32_t alive;
     int64_t reported_ns; /* when dead letters and drops were last reported */
     uint64_t reported_letters, reported_drops;
     uint64_t refs; /* numbers given to calls, monitors and timers; never reset */
-    _Atomic uint32_t alive;
     _Atomic uint64_t spawned, ended, crashed, dead_letters, dropped, late_replies;
 };
 
+/* That of the calling loop, if it is ready for actors; else NULL. */
+extern _Thread_local struct fibril__actors *fibril__actors_ready
+    __attribute__((tls_model("initial-exec")));
+
 /* Of the calling loop; NULL outside loops. */
-struct fibril__actors *fibril__actors_here(void);
+struct fibril__actors *fibril__actors_unready(void);
+static inline struct fibril__actors *fibril__actors_here(void)
+{
+    struct fibril__actors *part = fibril__actors_ready;
+    return LIKELY(part) ? part : fibril__actors_unready();
+}
 struct fibril__actors *fibril__actors_of(unsigned number);
 /* The same, ready for actors. 0, -ENOMEM, -EPERM. */
 int fibril__actors_open(struct fibril__actors **ret_part);
@@ -191,7 +208,7 @@ void fibril__tally(size_t offset);
 
 /* Takes a record for an actor of loop `number`, with a number of its own and all else empty. NULL:
  * no memory. Any OS thread. */
-struct fibril__actor *fibril__actor_take(struct fibril_loop *loop, unsigned number);
+struct fibril__actor *fibril__actor_take(unsigned number);
 /* Gives it back; its number finds nobody from now on. */
 void fibril__actor_give(struct fibril__actor *a);
 /* The loop is about to end: what it keeps is freed. */
@@ -199,6 +216,10 @@ void fibril__actors_close(struct fibril__actors *part);
 
 /* ---- message.c ---- */
 
+/* Frees spares that have not been needed since the last time, and says when to look again. */
+void fibril__spares_trim(struct fibril__actors *part, int64_t now_ns);
+/* Frees all of them. */
+void fibril__spares_drop(struct fibril__actors *part);
 /* Sends m through the loop's inbox; false: there is no such loop. */
 bool fibril__message_post(unsigned number, struct fibril_message *m);
 
@@ -302,6 +323,8 @@ void fibril__registry_name(const struct fibril__actor *a, char *text, size_t siz
 /* ---- timer.c ---- */
 
 int fibril__keeper_start(struct fibril__actors *part);
+/* part->trim_ns has come nearer. */
+void fibril__keeper_hurry(struct fibril__actors *part);
 
 /* ---- extra.c ---- */
 

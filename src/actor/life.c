@@ -141,7 +141,7 @@ static NOINLINE struct fibril__actor *attach(const void *site)
     struct fibril__actors *part;
     struct fibril *f = fibril_current();
     struct fibril__actor *a = f && fibril__actors_open(&part) == 0
-                                  ? fibril__actor_take(part->loop, fibril_embed_number(part->loop))
+                                  ? fibril__actor_take(fibril_embed_number(fibril_loop_current()))
                                   : NULL;
     if (!a) {
         return NULL;
@@ -209,7 +209,7 @@ static void start_arrives(struct fibril_post *p)
         }
     }
     fibril__free(s);
-    int rc = is_listed(a->loop) ? fibril__actors_open(&part) : FIBRIL_EXIT_SHUTDOWN;
+    int rc = is_listed(fibril_loop_current()) ? fibril__actors_open(&part) : FIBRIL_EXIT_SHUTDOWN;
     rc = rc == 0 ? start_fibril(a, &opts) : rc;
     if (rc < 0) {
         fibril__actor_die(a, rc);
@@ -259,7 +259,8 @@ static void tie_bonds(const struct fibril_actor_opts *opts, struct fibril__actor
 }
 
 static int start_away(struct fibril__actor *a, const struct fibril_actor_opts *opts,
-                      struct fibril__actor *parent, struct fibril__bond **bonds)
+                      struct fibril_loop *loop, struct fibril__actor *parent,
+                      struct fibril__bond **bonds)
 {
     struct start *s = fibril__alloc(sizeof *s);
     if (!s) {
@@ -271,7 +272,7 @@ static int start_away(struct fibril__actor *a, const struct fibril_actor_opts *o
                         .stack_bytes = opts->stack_bytes};
     memcpy(s->bonds, bonds, sizeof s->bonds);
     tie_bonds(opts, parent, a, bonds, /* here= */ false);
-    fibril_embed_post(a->loop, &s->post);
+    fibril_embed_post(loop, &s->post);
     return 0;
 }
 
@@ -299,7 +300,7 @@ static int make_record(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
     if (rc < 0) {
         return rc;
     }
-    struct fibril__actor *a = fibril__actor_take(loop, fibril_embed_number(loop));
+    struct fibril__actor *a = fibril__actor_take(fibril_embed_number(loop));
     if (!a) {
         return -ENOMEM;
     }
@@ -368,7 +369,7 @@ int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
             tie_bonds(opts, parent, a, bonds, /* here= */ true);
         }
     } else {
-        rc = start_away(a, opts, parent, bonds);
+        rc = start_away(a, opts, loop, parent, bonds);
     }
     if (rc < 0) {
         free_bonds(bonds);

@@ -189,12 +189,6 @@ size_t fibril_actor_waiting(void)
 
 static const struct fibril_waker_info mail_info = {.name = "mailbox"};
 
-static void took(struct fibril__actor *a, const struct fibril_message *m)
-{
-    a->last_tag = m->tag;
-    a->received++;
-}
-
 static struct fibril_message *take_any(struct fibril__actor *a)
 {
     struct fibril_message *m = a->urgent;
@@ -210,13 +204,19 @@ static struct fibril_message *take_any(struct fibril__actor *a)
     return m;
 }
 
-int fibril__mailbox_wait(struct fibril__actor *a, int64_t deadline_ns)
+/* Inlined, as each frame of those that wait is kept a million times. */
+static ALWAYS_INLINE int wait_for_mail(struct fibril__actor *a, int64_t deadline_ns)
 {
-    a->spot.info = &mail_info;
     a->flags |= FIBRIL__A_AWAKE_ON_MAIL;
     int rc = fibril_spot_wait(&a->spot, deadline_ns);
     a->flags &= (uint8_t)~FIBRIL__A_AWAKE_ON_MAIL;
     return rc;
+}
+
+int fibril__mailbox_wait(struct fibril__actor *a, int64_t deadline_ns)
+{
+    a->spot.info = &mail_info;
+    return wait_for_mail(a, deadline_ns);
 }
 
 /* Whether the caller must not go on receiving. */
@@ -285,6 +285,56 @@ static struct fibril_message *choose(struct fibril__actor *a, fibril_message_mat
 }
 
 /* match NULL: any message. Inlined, so that the common way does not ask. */
+static ALWAYS_INLINE struct fibril_message *take(struct fibril__actor *a,
+                                                 fibril_message_match *match, void *arg)
+{
+    struct fibril_message *m = match ? choose(a, match, arg) : take_any(a);
+    if (LIKELY(m)) {
+        a->last_tag = m->tag;
+        a->received++;
+    }
+    return m;
+}
+
+/* Out of line: what it keeps in registers would be kept while waiting. */
+static NOINLINE struct fibril_message *take_after(struct fibril__actor *a,
+                                                  fibril_message_match *match, void *arg)
+{
+    return take(a, match, arg);
+}
+
+static ALWAYS_INLINE int wait_for(struct fibril__actor *a, fibril_message_match *match, void *arg,
+                                  int64_t deadline_ns, struct fibril_message **ret_message)
+{
+    struct fibril_message *m;
+    a->spot.info = &mail_info;
+    do {
+        int rc = wait_for_mail(a, deadline_ns);
+        if (UNLIKELY(rc < 0)) {
+            return rc;
+        }
+        if (UNLIKELY(is_over(a))) {
+            return -ECANCELED;
+        }
+        m = take_after(a, match, arg);
+    } while (!m);
+    *ret_message = m;
+    return 0;
+}
+
+/* These are called last of all, so that the frame of receive is no more while they wait. */
+static NOINLINE int wait_for_any(struct fibril__actor *a, int64_t deadline_ns,
+                                 struct fibril_message **ret_message)
+{
+    return wait_for(a, NULL, NULL, deadline_ns, ret_message);
+}
+
+static NOINLINE int wait_for_chosen(struct fibril__actor *a, fibril_message_match *match, void *arg,
+                                    int64_t deadline_ns, struct fibril_message **ret_message)
+{
+    return wait_for(a, match, arg, deadline_ns, ret_message);
+}
+
 static ALWAYS_INLINE int receive(fibril_message_match *match, void *arg, int64_t deadline_ns,
                                  struct fibril_message **ret_message)
 {
@@ -292,26 +342,17 @@ static ALWAYS_INLINE int receive(fibril_message_match *match, void *arg, int64_t
     if (UNLIKELY(!a)) {
         return fibril_current() ? -ENOMEM : -EPERM;
     }
-    bool waited = false;
-    for (;;) {
-        if (UNLIKELY(is_over(a))) {
-            return -ECANCELED;
-        }
-        struct fibril_message *m = match ? choose(a, match, arg) : take_any(a);
-        if (LIKELY(m)) {
-            took(a, m);
-            if (!waited) {
-                fibril_embed_spend();
-            }
-            *ret_message = m;
-            return 0;
-        }
-        int rc = fibril__mailbox_wait(a, deadline_ns);
-        if (UNLIKELY(rc < 0)) {
-            return rc;
-        }
-        waited = true;
+    if (UNLIKELY(is_over(a))) {
+        return -ECANCELED;
     }
+    struct fibril_message *m = take(a, match, arg);
+    if (LIKELY(m)) {
+        *ret_message = m;
+        fibril_embed_spend();
+        return 0;
+    }
+    return match ? wait_for_chosen(a, match, arg, deadline_ns, ret_message)
+                 : wait_for_any(a, deadline_ns, ret_message);
 }
 
 int fibril_actor_receive(int64_t deadline_ns, struct fibril_message **ret_message)

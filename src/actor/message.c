@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages: a header and the data behind it, in one piece. Each loop keeps some of the usual size;
- * what is made on one loop and freed on another moves over, and costs no more than elsewhere.
+ * Messages: a header and the data behind it, in one piece. Each loop keeps spares of two sizes, as
+ * many as were waiting at once lately: with full mailboxes malloc would be half of what a message
+ * costs. Those that are not needed for some seconds are given back. What is made on one loop and
+ * freed on another moves over, and costs no more than elsewhere.
  */
 #include "actor/actor.h"
 
@@ -12,26 +14,102 @@
 #include <string.h>
 
 enum {
-    USUAL_BYTES = 128, /* of data */
-    POOL_MAX = 256,
+    SMALL_BYTES = 24, /* of data: with malloc's own word two cache lines in all */
+    USUAL_BYTES = 128,
+    KEEP = 256,       /* that are not trimmed */
+    TRIM_MOST = 1024, /* at once */
     MESSAGE_BYTES_MAX = 1 << 30,
 };
 
-static struct fibril_message *take(size_t size, uint8_t *ret_flags)
+#define TRIM_NS INT64_C(1000000000)
+#define TRIM_MORE_NS INT64_C(10000000)
+
+/* By index of the size. */
+static const size_t room[FIBRIL__SPARES] = {SMALL_BYTES, USUAL_BYTES};
+static const unsigned spares_max[FIBRIL__SPARES] = {32768, 8192};
+
+/* ---- spares ---- */
+
+static NOINLINE void trim_later(struct fibril__actors *part)
 {
-    if (size > USUAL_BYTES) {
+    part->trim_ns = fibril_after(TRIM_NS);
+    fibril__keeper_hurry(part);
+}
+
+/* m is one of the sizes that are kept. */
+static ALWAYS_INLINE void keep(struct fibril_message *m)
+{
+    unsigned k = !(m->flags & FIBRIL__MSG_SMALL);
+    struct fibril__actors *part = fibril__actors_here();
+    if (UNLIKELY(!part || !part->keeper || part->spare_count[k] >= spares_max[k])) {
+        fibril__free(m);
+        return;
+    }
+    m->next = part->spares[k];
+    part->spares[k] = m;
+    if (UNLIKELY(++part->spare_count[k] > KEEP) && part->trim_ns == FIBRIL_FOREVER) {
+        trim_later(part);
+    }
+}
+
+static struct fibril_message *take_spare(struct fibril__actors *part, unsigned k)
+{
+    struct fibril_message *m = part->spares[k];
+    if (m) {
+        part->spares[k] = m->next;
+        part->spare_count[k]--;
+        if (part->spare_count[k] < part->spare_least[k]) {
+            part->spare_least[k] = part->spare_count[k];
+        }
+    }
+    return m;
+}
+
+/* Returns whether there is more to be freed. */
+static bool trim(struct fibril__actors *part, unsigned k)
+{
+    unsigned kept = part->spare_count[k] < KEEP ? part->spare_count[k] : KEEP;
+    unsigned idle = part->spare_least[k] > kept ? part->spare_least[k] - kept : 0;
+    unsigned n = idle < TRIM_MOST ? idle : TRIM_MOST;
+    for (unsigned i = 0; i < n; i++) {
+        fibril__free(take_spare(part, k));
+    }
+    part->spare_least[k] = idle > n ? part->spare_least[k] : part->spare_count[k];
+    return idle > n;
+}
+
+void fibril__spares_trim(struct fibril__actors *part, int64_t now_ns)
+{
+    bool more = false, any = false;
+    for (unsigned k = 0; k < FIBRIL__SPARES; k++) {
+        more = trim(part, k) || more;
+        any = any || part->spare_count[k] > KEEP;
+    }
+    part->trim_ns = more ? now_ns + TRIM_MORE_NS : any ? now_ns + TRIM_NS : FIBRIL_FOREVER;
+}
+
+void fibril__spares_drop(struct fibril__actors *part)
+{
+    for (unsigned k = 0; k < FIBRIL__SPARES; k++) {
+        for (struct fibril_message *m; (m = take_spare(part, k)) != NULL;) {
+            fibril__free(m);
+        }
+    }
+}
+
+/* ---- messages ---- */
+
+static ALWAYS_INLINE struct fibril_message *take(size_t size, uint8_t *ret_flags)
+{
+    if (UNLIKELY(size > USUAL_BYTES)) {
         *ret_flags = 0;
         return fibril__alloc(sizeof(struct fibril_message) + size);
     }
-    *ret_flags = FIBRIL__MSG_POOLED;
+    unsigned k = size > SMALL_BYTES;
+    *ret_flags = k ? FIBRIL__MSG_USUAL : FIBRIL__MSG_SMALL;
     struct fibril__actors *part = fibril__actors_here();
-    struct fibril_message *m = part ? part->pool : NULL;
-    if (LIKELY(m)) {
-        part->pool = m->next;
-        part->pooled--;
-        return m;
-    }
-    return fibril__alloc(sizeof(struct fibril_message) + USUAL_BYTES);
+    struct fibril_message *m = LIKELY(part) ? take_spare(part, k) : NULL;
+    return LIKELY(m) ? m : fibril__alloc(sizeof(struct fibril_message) + room[k]);
 }
 
 int fibril_message_new(uint64_t tag, size_t size, const struct fibril_message_type *type,
@@ -100,11 +178,8 @@ void fibril_message_free(struct fibril_message *m)
         fibril__bond_free(CONTAINER_OF(m, struct fibril__bond, message));
         return;
     }
-    struct fibril__actors *part = m->flags & FIBRIL__MSG_POOLED ? fibril__actors_here() : NULL;
-    if (LIKELY(part && part->keeper && part->pooled < POOL_MAX)) {
-        m->next = part->pool;
-        part->pool = m;
-        part->pooled++;
+    if (LIKELY(m->flags & (FIBRIL__MSG_SMALL | FIBRIL__MSG_USUAL))) {
+        keep(m);
     } else {
         fibril__free(m);
     }

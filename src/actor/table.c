@@ -25,6 +25,9 @@ enum {
 static struct fibril__actor *_Atomic chunks[CHUNKS]; /* release when made */
 static struct fibril__actors parts[LOOPS + 1];       /* the last: threads without a loop */
 
+_Thread_local struct fibril__actors *fibril__actors_ready
+    __attribute__((tls_model("initial-exec")));
+
 static struct fibril__spin lock = {.shared = true}; /* of the following */
 static struct fibril__actor *shared_free;
 static uint32_t chunk_count;
@@ -57,10 +60,10 @@ struct fibril__actor *fibril__actor_find(uint64_t actor, unsigned *ret_number)
 
 struct fibril__actor *fibril__actor_here(uint64_t actor)
 {
-    struct fibril__actor *a = at((uint32_t)actor);
-    bool here = a && actor != 0 && atomic_load_explicit(&a->id, memory_order_acquire) == actor &&
-                atomic_load_explicit(&a->loop, memory_order_relaxed) == fibril_loop_current();
-    return here ? a : NULL;
+    unsigned number;
+    struct fibril__actors *part = fibril__actors_here();
+    struct fibril__actor *a = fibril__actor_find(actor, &number);
+    return LIKELY(a) && LIKELY(part) && number == (unsigned)(part - parts) ? a : NULL;
 }
 
 /* ---- records ---- */
@@ -124,7 +127,7 @@ static void give_shared(struct fibril__actors *part, unsigned n)
 
 /* What outlives its tenants stays: the generation, and messages that are on their way to one of
  * them. */
-struct fibril__actor *fibril__actor_take(struct fibril_loop *loop, unsigned number)
+struct fibril__actor *fibril__actor_take(unsigned number)
 {
     struct fibril__actors *part = fibril__actors_here();
     struct fibril__actor *a = part ? part->free : NULL;
@@ -152,7 +155,6 @@ struct fibril__actor *fibril__actor_take(struct fibril_loop *loop, unsigned numb
     a->flags = a->overflow = 0;
     atomic_store_explicit(&a->listed, 0, memory_order_relaxed);
     __atomic_store_n(&a->number, (uint8_t)number, __ATOMIC_RELAXED);
-    atomic_store_explicit(&a->loop, loop, memory_order_relaxed);
     a->generation++;
     atomic_store_explicit(&a->id, (uint64_t)a->generation << 32 | a->index, memory_order_release);
     atomic_fetch_add_explicit(&parts[number].alive, 1, memory_order_relaxed);
@@ -184,10 +186,10 @@ struct fibril__actors *fibril__actors_of(unsigned number)
     return &parts[number];
 }
 
-struct fibril__actors *fibril__actors_here(void)
+struct fibril__actors *fibril__actors_unready(void)
 {
     struct fibril_loop *loop = fibril_loop_current();
-    return LIKELY(loop) ? &parts[fibril_embed_number(loop)] : NULL;
+    return loop ? &parts[fibril_embed_number(loop)] : NULL;
 }
 
 int fibril__actors_open(struct fibril__actors **ret_part)
@@ -197,11 +199,11 @@ int fibril__actors_open(struct fibril__actors **ret_part)
         return -EPERM;
     }
     if (UNLIKELY(!part->keeper)) {
-        part->loop = fibril_loop_current();
         int rc = fibril__keeper_start(part);
         if (rc < 0) {
             return rc;
         }
+        fibril__actors_ready = part;
     }
     *ret_part = part;
     return 0;
@@ -209,14 +211,9 @@ int fibril__actors_open(struct fibril__actors **ret_part)
 
 void fibril__actors_close(struct fibril__actors *part)
 {
+    fibril__actors_ready = NULL;
     part->keeper = NULL;
-    part->loop = NULL;
-    while (part->pool) {
-        struct fibril_message *m = part->pool;
-        part->pool = m->next;
-        fibril__free(m);
-    }
-    part->pooled = 0;
+    fibril__spares_drop(part);
     give_shared(part, UINT32_MAX);
 }
 
@@ -259,12 +256,11 @@ bool fibril_actor_alive(uint64_t actor)
 
 size_t fibril_actor_list(uint64_t after, uint64_t *ret_actors, size_t n)
 {
-    struct fibril_loop *loop = fibril_loop_current();
     size_t found = 0;
     uint32_t index = (uint32_t)after + 1;
-    for (struct fibril__actor *a; loop && found < n && (a = at(index)); index++) {
+    for (struct fibril__actor *a; found < n && (a = at(index)); index++) {
         uint64_t id = atomic_load_explicit(&a->id, memory_order_acquire);
-        if (id && atomic_load_explicit(&a->loop, memory_order_relaxed) == loop) {
+        if (fibril__actor_here(id)) {
             ret_actors[found++] = id;
         }
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The keeper of a loop's actors: a daemon that sends messages when their time has come. It ends
+ * The keeper of a loop's actors: a daemon that sends messages when their time has come, and frees
+ * spare ones that are needed no more. It ends
  * when its loop does, and what the loop keeps of this floor goes with it. A fibril costs a switch
  * for each batch of timers; in return timers need nothing of the scheduler but a wait with a
  * deadline.
@@ -77,9 +78,8 @@ static void fire(struct fibril__keeper *k, struct timer *t, int64_t now_ns)
     }
 }
 
-static void fire_due(struct fibril__keeper *k)
+static void fire_due(struct fibril__keeper *k, int64_t now_ns)
 {
-    int64_t now_ns = fibril_now();
     while (fibril__heap_min(&k->heap) <= now_ns) {
         fire(k, CONTAINER_OF(fibril__heap_pop(&k->heap), struct timer, node), now_ns);
     }
@@ -93,8 +93,13 @@ static int keep(void *arg)
     struct fibril__keeper *k = part->keeper;
     int rc = 0;
     while (rc != -ECANCELED) {
-        fire_due(k);
-        rc = fibril_spot_wait(&k->spot, fibril__heap_min(&k->heap));
+        int64_t now_ns = fibril_now();
+        fire_due(k, now_ns);
+        if (part->trim_ns <= now_ns) {
+            fibril__spares_trim(part, now_ns);
+        }
+        int64_t first_ns = fibril__heap_min(&k->heap);
+        rc = fibril_spot_wait(&k->spot, first_ns < part->trim_ns ? first_ns : part->trim_ns);
         if (rc == -ENOMEM) { /* for the deadline */
             fibril_yield();
         }
@@ -121,12 +126,18 @@ int fibril__keeper_start(struct fibril__actors *part)
     }
     k->spot.info = &info;
     part->keeper = k;
+    part->trim_ns = FIBRIL_FOREVER;
     int rc = fibril_spawn(keep, part, &opts, NULL);
     if (rc < 0) {
         part->keeper = NULL;
         fibril__free(k);
     }
     return rc;
+}
+
+void fibril__keeper_hurry(struct fibril__actors *part)
+{
+    fibril_spot_wake(&part->keeper->spot);
 }
 
 /* ---- the calls ---- */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which loop this OS thread runs: the only thread-local of the library. A fibril never migrates, so
- * a compiler may keep its address across a switch. Initial-exec: one instruction even in a shared
- * library.
+ * Which loop this OS thread runs. A fibril never migrates, so a compiler may keep the address of
+ * this thread-local across a switch. Initial-exec: one instruction even in a shared library.
  */
 #ifndef FIBRIL_SCHED_CURRENT_H
 #define FIBRIL_SCHED_CURRENT_H

@@ -47,10 +47,12 @@ int fibril_spot_wait(struct fibril_spot *s, int64_t deadline_ns)
         return -EBUSY;
     }
     s->waiter = self;
-    uint64_t outside = !s->info || !s->info->inside;
-    self->loop->outside += outside;
+    if (s->info && s->info->inside) {
+        return (int)fibril__park(&spot_kind, s, deadline_ns);
+    }
+    self->loop->outside++;
     int64_t rc = fibril__park(&spot_kind, s, deadline_ns);
-    self->loop->outside -= outside;
+    fibril__loop->outside--; /* asked again, as registers that are kept cost bytes when parked */
     return (int)rc;
 }
 
