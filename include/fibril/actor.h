@@ -96,7 +96,8 @@ FIBRIL_API struct fibril_from fibril_message_from(const struct fibril_message *m
                                                  */
 #define FIBRIL_TAG_DOWN (UINT64_C(1) << 63 | 2) /* a monitored actor has ended */
 #define FIBRIL_TAG_DEAD_LETTER (UINT64_C(1) << 63 | 3) /* data: struct fibril_dead_letter */
-#define FIBRIL_TAG_TIMEOUT (UINT64_C(1) << 63 | 4)     /* of a state machine */
+#define FIBRIL_TAG_MEMBERS (UINT64_C(1) << 63 | 5)     /* of fibril_topic_monitor: `ref` */
+#define FIBRIL_TAG_HANDLER_END (UINT64_C(1) << 63 | 4) /* of a bus, see bus.h */
 
 struct fibril_signal {
     uint64_t actor; /* who has ended */
@@ -223,7 +224,7 @@ FIBRIL_API int fibril_actor_call(uint64_t actor, struct fibril_message *m, int64
 /* Replies to a call. m is taken in every case, and dropped if the call is over. Any OS thread,
  * never parks: replies are not bounded by the caller's mailbox, a call has one at most. */
 FIBRIL_API void fibril_actor_reply(struct fibril_from from, struct fibril_message *m);
-/* Makes the call fail with `error`, a negative errno. -ENOMEM. */
+/* Makes the call fail with `error`, a negative errno. -ENOMEM, only if the caller is elsewhere. */
 FIBRIL_API int fibril_actor_refuse(struct fibril_from from, int error);
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
@@ -301,6 +302,15 @@ FIBRIL_API int fibril_topic_join(const char *topic, uint64_t actor);
 FIBRIL_API int fibril_topic_leave(const char *topic, uint64_t actor);
 /* Stores up to n members; returns how many there are. Any OS thread, never parks. */
 FIBRIL_API size_t fibril_topic_members(const char *topic, uint64_t *ret_actors, size_t n);
+/* Monitors a topic: from now on the caller gets a message FIBRIL_TAG_MEMBERS with this ref, a
+ * signal, when somebody has joined or left, once until it looks with fibril_topic_look. Never
+ * parks. 0, -ENOMEM, -EPERM, -EINVAL. */
+FIBRIL_API int fibril_topic_monitor(const char *topic, uint64_t *ret_ref);
+/* Stores up to n members of the topic that the caller monitors; ret_n: how many there are. What
+ * changes after that is said again. Never parks. -ENOENT, -ENOMEM: it has not looked. */
+FIBRIL_API int fibril_topic_look(uint64_t ref, uint64_t *ret_actors, size_t n, size_t *ret_n);
+/* Ends it; a message that waits already is taken back. 0, or -ENOENT. Never parks. */
+FIBRIL_API int fibril_topic_demonitor(uint64_t ref);
 /* Publishes m on a topic: each member gets a copy, as if sent with this deadline. m
  * stays the caller's. Returns how many took it; -ENOTSUP, -ENOMEM. MAY PARK as sending may. */
 FIBRIL_API int fibril_topic_publish(const char *topic, const struct fibril_message *m,
@@ -323,6 +333,7 @@ enum fibril_actor_trouble {
     FIBRIL_TROUBLE_DEAD_LETTERS, /* `count` of them since the last such report */
     FIBRIL_TROUBLE_DROPS,        /* `count` messages were dropped because mailboxes were full */
     FIBRIL_TROUBLE_GAVE_UP,      /* a supervisor has restarted too often */
+    FIBRIL_TROUBLE_HANDLER,      /* a bus has removed a handler that failed: `text` is its id */
 };
 
 /* What a log is told. All pointers are good during the call only. */

@@ -237,7 +237,7 @@ void fibril__mailbox_put_urgent(struct fibril__actor *a, struct fibril_message *
 void fibril__mailbox_make_room(struct fibril__actor *a, size_t size);
 /* Takes m out. */
 void fibril__mailbox_remove(struct fibril__actor *a, struct fibril_message *m);
-/* Takes out the DOWN message with this ref; returns whether there was one. */
+/* Takes out the signal with this ref; returns whether there was one. */
 bool fibril__mailbox_take_back(struct fibril__actor *a, uint64_t ref);
 /* Waits until something has come. */
 int fibril__mailbox_wait(struct fibril__actor *a, int64_t deadline_ns);
@@ -283,6 +283,10 @@ struct fibril__half *fibril__bond_find(struct fibril__actor *a, uint64_t ref);
 void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bool kill,
                           struct fibril__bond *memory);
 
+/* Makes a bond that is over, or was none, the message of a signal to a. */
+void fibril__signal_put(struct fibril__actor *a, struct fibril__bond *b, uint64_t tag,
+                        uint64_t from, uint64_t ref, int reason);
+
 /* ---- call.c ---- */
 
 /* A call in parts, for those who have told `actor` otherwise whom to reply to: what they tell it;
@@ -311,6 +315,8 @@ void fibril__actor_die(struct fibril__actor *a, int result);
 void fibril__dead_letter(uint64_t to, struct fibril_message *m);
 void fibril__message_dropped(uint64_t to, struct fibril_message *m);
 void fibril__log_crash(const struct fibril__actor *a, int reason);
+void fibril__log_handler(const struct fibril__actor *a, const char *id, int reason,
+                         const char *state);
 void fibril__log_gave_up(const struct fibril__actor *a, uint64_t restarts);
 
 /* ---- registry.c ---- */
@@ -319,6 +325,19 @@ void fibril__log_gave_up(const struct fibril__actor *a, uint64_t restarts);
 void fibril__registry_forget(uint64_t actor);
 /* Copies the name of an actor, "" for none. */
 void fibril__registry_name(const struct fibril__actor *a, char *text, size_t size);
+
+/* Under which members.c finds a topic. */
+uint64_t fibril__topic_hash(const char *topic);
+enum { FIBRIL__LABEL_BYTES_MAX = 255 };
+
+/* ---- members.c ---- */
+
+/* The members of the topic have changed: collects whom to tell, under the registry's lock, and
+ * tells them, without it. */
+void fibril__members_changed(uint64_t hash, const char *topic, struct fibril__list *signals);
+void fibril__members_tell(struct fibril__list *signals);
+/* The actor has ended: its monitors of topics go. */
+void fibril__members_forget(uint64_t actor);
 
 /* ---- timer.c ---- */
 

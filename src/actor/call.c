@@ -224,8 +224,12 @@ int fibril_actor_refuse(struct fibril_from from, int error)
 {
     struct fibril_message *m;
     int rc = error < 0 ? fibril_message_new((uint64_t)-error, 0, NULL, &m) : -EINVAL;
+    struct fibril__actor *here = rc == -ENOMEM ? fibril__actor_here(from.actor) : NULL;
     if (rc == 0) {
         reply_as(from, m, FIBRIL__MSG_REFUSAL);
+    } else if (here) { /* it can be told without a message */
+        fibril__call_fail(here, from.ref, error);
+        rc = 0;
     }
     return rc;
 }

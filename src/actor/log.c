@@ -122,6 +122,13 @@ static void print(const struct fibril_actor_report *r)
         add(text, &len, "fibril: %llu messages dropped by full mailboxes, the last of actor %llu\n",
             (unsigned long long)r->count, (unsigned long long)r->actor);
         break;
+    case FIBRIL_TROUBLE_HANDLER:
+        add(text, &len, "fibril: bus %llu \"%s\" removes handler \"%s\": %s (%d)\n",
+            (unsigned long long)r->actor, r->name, r->text, fibril_exit_text(r->reason), r->reason);
+        if (*r->state) {
+            add(text, &len, "    state: %s\n", r->state);
+        }
+        break;
     default:
         add(text, &len, "fibril: supervisor %llu \"%s\" gives up after %llu restarts\n",
             (unsigned long long)r->actor, r->name, (unsigned long long)r->count);
@@ -188,6 +195,19 @@ void fibril__log_gave_up(const struct fibril__actor *a, uint64_t restarts)
                                          .text = "",
                                          .state = "",
                                          .count = restarts});
+}
+
+void fibril__log_handler(const struct fibril__actor *a, const char *id, int reason,
+                         const char *state)
+{
+    char name[NAME] = "";
+    fibril__registry_name(a, name, sizeof name);
+    report(&(struct fibril_actor_report){.trouble = FIBRIL_TROUBLE_HANDLER,
+                                         .actor = a->id,
+                                         .name = name,
+                                         .reason = reason,
+                                         .text = id,
+                                         .state = state});
 }
 
 /* ---- dead letters and drops ---- */

@@ -145,7 +145,7 @@ bool fibril__mailbox_take_back(struct fibril__actor *a, uint64_t ref)
     for (bool more = before != NULL; more; before = before->next) {
         struct fibril_message *m = before->next;
         struct fibril_signal *signal = fibril_message_data(m);
-        if (m->tag == FIBRIL_TAG_DOWN && signal->ref == ref) {
+        if (signal->ref == ref) { /* those of links have none */
             remove_urgent(a, before);
             fibril_message_free(m);
             return true;

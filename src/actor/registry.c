@@ -18,8 +18,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { LABEL_BYTES_MAX = 255 };
-
 enum label_kind { A_NAME, A_TOPIC };
 
 struct membership {
@@ -38,6 +36,7 @@ struct label {
 
 static struct fibril__spin lock = {.shared = true}; /* of all below */
 static struct fibril__map labels, memberships;
+static struct fibril__list signals = {{&signals.head, &signals.head}}; /* empty while it is free */
 
 static uint64_t hash_text(enum label_kind kind, const char *text)
 {
@@ -46,6 +45,30 @@ static uint64_t hash_text(enum label_kind kind, const char *text)
         h = (h ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
     }
     return h;
+}
+
+uint64_t fibril__topic_hash(const char *topic)
+{
+    return hash_text(A_TOPIC, topic);
+}
+
+/* Those who monitor it are told when the lock is free again. */
+static void say_changed(const struct label *l)
+{
+    if (l->kind == A_TOPIC) {
+        fibril__members_changed(l->by_hash.key, l->text, &signals);
+    }
+}
+
+static void unlock_and_tell(void)
+{
+    struct fibril__list mine;
+    fibril__list_init(&mine);
+    for (struct fibril__link *l; (l = fibril__list_pop(&signals)) != NULL;) {
+        fibril__list_push(&mine, l);
+    }
+    fibril__spin_unlock(&lock);
+    fibril__members_tell(&mine);
 }
 
 /* ---- labels ---- */
@@ -118,6 +141,7 @@ static int enter(struct label *l, uint64_t actor)
     *m = (struct membership){.of = l, .place = l->count};
     fibril__map_insert(&memberships, &m->by_actor, actor);
     l->members[l->count++] = m;
+    say_changed(l);
     return 0;
 }
 
@@ -129,6 +153,7 @@ static void leave(struct membership *m)
     l->members[m->place]->place = m->place;
     fibril__map_remove(&memberships, &m->by_actor);
     fibril__free(m);
+    say_changed(l);
     drop_label_if_empty(l);
 }
 
@@ -152,7 +177,8 @@ void fibril__registry_forget(uint64_t actor)
         leave((struct membership *)(void *)node);
     }
     give_back_if_empty();
-    fibril__spin_unlock(&lock);
+    unlock_and_tell();
+    fibril__members_forget(actor);
 }
 
 void fibril__registry_name(const struct fibril__actor *a, char *text, size_t size)
@@ -175,8 +201,8 @@ void fibril__registry_name(const struct fibril__actor *a, char *text, size_t siz
 
 static int check(const char *text)
 {
-    size_t n = strnlen(text, LABEL_BYTES_MAX + 1);
-    return n == 0 || n > LABEL_BYTES_MAX ? -EINVAL : 0;
+    size_t n = strnlen(text, FIBRIL__LABEL_BYTES_MAX + 1);
+    return n == 0 || n > FIBRIL__LABEL_BYTES_MAX ? -EINVAL : 0;
 }
 
 static int enter_label(enum label_kind kind, const char *text, uint64_t actor)
@@ -205,7 +231,7 @@ static int list_actor(enum label_kind kind, const char *text, uint64_t actor)
     fibril__spin_lock(&lock);
     rc = atomic_load(&slot->id) == actor && actor != 0 ? enter_label(kind, text, actor) : -ESRCH;
     give_back_if_empty();
-    fibril__spin_unlock(&lock);
+    unlock_and_tell();
     return rc;
 }
 
@@ -249,7 +275,7 @@ int fibril_topic_leave(const char *topic, uint64_t actor)
         leave(m);
         give_back_if_empty();
     }
-    fibril__spin_unlock(&lock);
+    unlock_and_tell();
     return m ? 0 : -ENOENT;
 }
 

@@ -78,9 +78,8 @@ static void tell_to_end(struct fibril__actor *a, int reason)
     }
 }
 
-/* Makes a bond that is over the message of a signal. */
-static void put_signal(struct fibril__actor *a, struct fibril__bond *b, uint64_t tag, uint64_t from,
-                       uint64_t ref, int reason)
+void fibril__signal_put(struct fibril__actor *a, struct fibril__bond *b, uint64_t tag,
+                        uint64_t from, uint64_t ref, int reason)
 {
     b->signal = (struct fibril_signal){.actor = from, .ref = ref, .reason = reason};
     b->message = (struct fibril_message){.tag = tag,
@@ -96,7 +95,7 @@ void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bo
     if (kill) {
         tell_to_end(a, FIBRIL_EXIT_KILLED);
     } else if (a->flags & FIBRIL__A_TRAPS) {
-        put_signal(a, memory, FIBRIL_TAG_EXIT, from, 0, reason);
+        fibril__signal_put(a, memory, FIBRIL_TAG_EXIT, from, 0, reason);
         return;
     } else if (reason != FIBRIL_EXIT_NORMAL) {
         tell_to_end(a, reason);
@@ -138,7 +137,7 @@ static void tell_of_death(struct fibril__actor *a, struct fibril__bond *b, unsig
         return;
     case FIBRIL__MONITOR:
         if (side == 0) {
-            put_signal(a, b, FIBRIL_TAG_DOWN, other, ref, reason);
+            fibril__signal_put(a, b, FIBRIL_TAG_DOWN, other, ref, reason);
             return;
         }
         break;
@@ -244,7 +243,13 @@ void fibril__bond_tie(struct fibril__bond *b, struct fibril__actor *a, uint64_t 
     }
     b->half[1].news = FIBRIL__NEWS_MADE;
     b->half[1].post.fn = arrive;
-    if (!away || number == a->number || !fibril_embed_post_to(number, &b->half[1].post)) {
+    if (away && number != a->number && fibril_embed_post_to(number, &b->half[1].post)) {
+        return;
+    }
+    if (b->kind == FIBRIL__CALL) { /* its reply may have come, and not been looked at: that first */
+        b->number[1] = a->number;
+        fibril_embed_post_to(a->number, &b->half[1].post);
+    } else {
         hear(&b->half[0], FIBRIL__NEWS_DIED, FIBRIL_EXIT_NOPROC);
     }
 }

@@ -2,6 +2,8 @@
 /* Names, topics, timers. */
 #include "rig.h"
 
+#include "base/alloc.h"
+
 static int zero;
 
 ACTOR_TEST(a_name_finds_its_actor_until_that_ends)
@@ -105,6 +107,108 @@ ACTOR_TEST(publishing_gives_each_member_a_copy)
         ASSERT_EQ(expect_signal(FIBRIL_TAG_DOWN).reason, 42);
     }
     (void)results;
+    return 0;
+}
+
+static uint64_t expect_change(uint64_t ref)
+{
+    settle();
+    ASSERT_EQ(fibril_actor_waiting(), 1);
+    ASSERT_EQ(expect_signal(FIBRIL_TAG_MEMBERS).ref, ref);
+    return ref;
+}
+
+ACTOR_TEST(a_change_of_members_is_said_once_until_one_looks)
+{
+    uint64_t a = spawn(idle, NULL), b = spawn(returns_when_told, NULL), ref, members[4];
+    size_t n = 9;
+    ASSERT_OK(fibril_topic_monitor("news", &ref));
+    settle();
+    ASSERT_EQ(fibril_actor_waiting(), 0);
+    ASSERT_OK(fibril_topic_join("news", a));
+    ASSERT_OK(fibril_topic_join("news", b));
+    ASSERT_OK(fibril_topic_join("sports", b));
+    expect_change(ref);
+    ASSERT_OK(fibril_topic_leave("news", a));
+    settle();
+    ASSERT_EQ(fibril_actor_waiting(), 0);
+    ASSERT_OK(fibril_topic_look(ref, members, 4, &n));
+    ASSERT_EQ(n, 1);
+    ASSERT_EQ(members[0], b);
+    tell(b, 1, 0);
+    expect_change(ref);
+    ASSERT_OK(fibril_topic_look(ref, members, 4, &n));
+    ASSERT_EQ(n, 0);
+    ASSERT_OK(fibril_topic_look(ref, members, 4, &n));
+    ASSERT_OK(fibril_topic_join("news", a));
+    expect_change(ref);
+    return 0;
+}
+
+ACTOR_TEST(a_monitor_of_a_topic_that_is_over_says_nothing)
+{
+    uint64_t a = spawn(idle, NULL), ref, other;
+    size_t n;
+    ASSERT_OK(fibril_topic_monitor("news", &ref));
+    ASSERT_OK(fibril_topic_monitor("news", &other));
+    ASSERT_OK(fibril_topic_join("news", a));
+    ASSERT_OK(fibril_topic_demonitor(ref)); /* it is on its way */
+    expect_change(other);
+    ASSERT_ERR(fibril_topic_demonitor(ref), -ENOENT);
+    ASSERT_ERR(fibril_topic_look(ref, NULL, 0, &n), -ENOENT);
+    ASSERT_OK(fibril_topic_look(other, NULL, 0, &n));
+    ASSERT_OK(fibril_topic_leave("news", a));
+    settle();
+    ASSERT_EQ(fibril_actor_waiting(), 1);
+    ASSERT_OK(fibril_topic_demonitor(other)); /* it waits */
+    ASSERT_EQ(fibril_actor_waiting(), 0);
+    ASSERT_ERR(fibril_topic_monitor("", &ref), -EINVAL);
+    return 0;
+}
+
+static int monitors(void *arg)
+{
+    uint64_t ref;
+    ASSERT_OK(fibril_topic_monitor("news", &ref));
+    return returns_when_told(arg);
+}
+
+ACTOR_TEST(a_monitor_of_a_topic_ends_with_its_actor)
+{
+    uint64_t a = spawn(monitors, NULL);
+    ASSERT_NE(fibril_actor_self(), 0);
+    settle();
+    tell(a, 1, 0);
+    settle();
+    int64_t live = fibril__alloc_live();
+    ASSERT_OK(fibril_topic_join("news", fibril_actor_self()));
+    ASSERT_OK(fibril_topic_leave("news", fibril_actor_self()));
+    settle();
+    ASSERT_EQ(fibril__alloc_live(), live);
+    return 0;
+}
+
+ACTOR_TEST(a_monitor_of_a_topic_without_memory_is_none)
+{
+    uint64_t ref;
+    size_t n;
+    int rc = -ENOMEM;
+    ASSERT_NE(fibril_actor_self(), 0);
+    int64_t live = fibril__alloc_live();
+    for (int i = 0; rc == -ENOMEM; i++) {
+        ASSERT_EQ(fibril__alloc_live(), live);
+        fibril__alloc_fail_after(i);
+        rc = fibril_topic_monitor("news", &ref);
+        fibril__alloc_fail_after(-1);
+    }
+    ASSERT_OK(rc);
+    ASSERT_OK(fibril_topic_join("news", fibril_actor_self()));
+    expect_change(ref);
+    fibril__alloc_fail_after(0);
+    ASSERT_ERR(fibril_topic_look(ref, NULL, 0, &n), -ENOMEM);
+    fibril__alloc_fail_after(-1);
+    ASSERT_OK(fibril_topic_look(ref, NULL, 0, &n));
+    ASSERT_EQ(n, 1);
     return 0;
 }
 
