@@ -221,7 +221,7 @@ static int run(void *arg)
     uint64_t tree;
     static long opened;
     int again = 0;
-    struct fibril_pool_status status;
+    struct fibril_pool_status status = {0};
 
     (void)arg;
     fibril_actor_on_trouble(be_quiet);
