@@ -63,13 +63,72 @@ static inline PyCodeObject *fibril__pyframe_code(const struct fibril__pyframe *f
 }
 
 /* The innermost frame of the thread state, of whatever kind. */
-static inline const struct fibril__pyframe *fibril__pyframe_top(const PyThreadState *ts)
+static inline struct fibril__pyframe *fibril__pyframe_top(const PyThreadState *ts)
 {
 #if FIBRIL__HAS_CFRAME
-    return (const struct fibril__pyframe *)(const void *)ts->cframe->current_frame;
+    return (struct fibril__pyframe *)(void *)ts->cframe->current_frame;
 #else
-    return (const struct fibril__pyframe *)(const void *)ts->current_frame;
+    return (struct fibril__pyframe *)(void *)ts->current_frame;
 #endif
 }
+
+#if !FIBRIL_PY_PORTABLE
+
+/* Calls of Python that are left until RecursionError. */
+#if PY_VERSION_HEX < 0x030c0000
+#define FIBRIL__REMAINING(ts) ((ts)->recursion_remaining)
+#else
+#define FIBRIL__REMAINING(ts) ((ts)->py_recursion_remaining)
+#endif
+
+/* From 3.14 on a frame's references are tagged: 0 counted; 1 not counted, since borrowed or to
+ * something immortal, and so is NULL; 3 a number, no object. */
+#if PY_VERSION_HEX < 0x030e0000
+static inline PyObject *fibril__pyref_object(PyObject *ref)
+{
+    return ref;
+}
+#else
+enum { FIBRIL__PYREF_NULL = 1, FIBRIL__PYREF_NUMBER = 3 };
+static inline PyObject *fibril__pyref_object(uintptr_t ref)
+{
+    return (ref & 3) == FIBRIL__PYREF_NUMBER ? NULL : (PyObject *)(ref & ~(uintptr_t)3);
+}
+#endif
+
+/* Its instructions, of two bytes each. */
+static inline uint16_t *fibril__pyframe_units(PyCodeObject *code)
+{
+    return (uint16_t *)(void *)code->co_code_adaptive;
+}
+
+/* Variables and stack entries in use. Before 3.14 that is written down only for calls of Python. */
+static inline int fibril__pyframe_used(const struct fibril__pyframe *f)
+{
+#if PY_VERSION_HEX < 0x030e0000
+    return f->stacktop;
+#else
+    return f->stackpointer ? (int)((uintptr_t *)f->stackpointer - f->localsplus) : -1;
+#endif
+}
+
+/* The first frame of Python's at f or below it. On 3.12 and later there is another kind where C
+ * code has called Python: it lies on the C stack, which may be elsewhere now (pystate_frames.c). */
+struct fibril__pyframe *fibril__pyframe_first(struct fibril__pyframe *f, fibril__pyslice_at *at,
+                                              void *arg);
+
+/* Whether C code called it: on 3.12 and later something of the interpreter's lies between. */
+static inline bool fibril__pyframe_is_entry(struct fibril__pyframe *f, fibril__pyslice_at *at,
+                                            void *arg)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    (void)at, (void)arg;
+    return f->is_entry;
+#else
+    return fibril__pyframe_first(f->previous, at, arg) != f->previous;
+#endif
+}
+
+#endif
 
 #endif

@@ -246,7 +246,9 @@ extern const bool fibril__pyframes_possible;
 
 struct fibril__pyframe_info {
     PyObject *func, *code; /* borrowed */
-    int instr;             /* the code unit before the one to be executed next */
+    int instr;             /* the code unit of the instruction that it is in; up to 3.12, of one
+                              that calls a Python function, the last unit */
+    int next;              /* where such a one goes on */
     int used;              /* variables and stack entries in use; -1: only the code can tell */
     bool entry;            /* C code called it */
     bool plain;            /* a function's: no generator, class body or module */
@@ -254,12 +256,18 @@ struct fibril__pyframe_info {
 
 /* Frame number n of s, which does not run, counted from the innermost. Returns false if there is
  * none. */
-bool fibril__pyslice_describe(const struct fibril__pyslice *s, unsigned n,
-                              struct fibril__pyframe_info *ret_frame);
+bool fibril__pyslice_describe(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                              unsigned n, struct fibril__pyframe_info *ret_frame);
 
-/* A tuple of its first `count` variables and stack entries, with `null` for what is unset. */
-PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, unsigned n, int count,
-                                 PyObject *null);
+/* A tuple of its first `count` variables and stack entries, with `null` for what is unset, and
+ * (null, number) for what is a number and no object. */
+PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                                 unsigned n, int count, PyObject *null);
+
+/* The address of what stands at place i. Not to be followed: C code that a frame calls may have
+ * dropped what it was called with. */
+uintptr_t fibril__pyslice_address(const struct fibril__pyslice *s, fibril__pyslice_at *at,
+                                  void *arg, unsigned n, int i);
 
 struct fibril__pyframe; /* pyframe.h */
 
@@ -277,11 +285,16 @@ struct fibril__pyframes {
     PyObject **top, **limit;
 };
 
-/* frames: a list of (function, instr, values), the outermost first. -1 with an exception. */
+/* frames: a list of (function, code unit of the call, of the next instruction, values), the
+ * outermost first. -1 with an exception. */
 int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObject *frames,
                           PyObject *null);
 /* Takes over `handled`, the exception that is being handled in them, or NULL. */
 int fibril__pyframes_link(struct fibril__pyframes *p, PyThreadState *ts, PyObject *handled);
+/* Once linked: the innermost of them, which waits for the next value of a loop, is made to execute
+ * that instruction again, at code unit `again`, on an iterator that has no more. Returns what G is
+ * to return; NULL with an exception. */
+PyObject *fibril__pyframes_leave_loop(struct fibril__pyframes *p, int again);
 /* Called by F, when G did not come to linking them; does nothing else. */
 void fibril__pyframes_drop(struct fibril__pyframes *p, PyThreadState *ts);
 

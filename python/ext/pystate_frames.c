@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The Python frames of a context that does not run: followed for the garbage collector, for f_back
- * and gr_frame, and given up with a context that never runs again.
+ * and gr_frame, given up with a context that never runs again, and read as data.
  *
  * Invariant: an address on the C stack of such a context is read through the caller's `at`, since
  * the bytes may be elsewhere. Only 3.12 and later have frames there.
@@ -12,10 +12,8 @@
 
 #if !FIBRIL_PY_PORTABLE
 
-/* The first frame of Python's at f or below it. On 3.12 and later there is another kind where C
- * code has called Python: it lies on the C stack, which may be elsewhere now. */
-static struct fibril__pyframe *first_of_python(struct fibril__pyframe *f, fibril__pyslice_at *at,
-                                               void *arg)
+struct fibril__pyframe *fibril__pyframe_first(struct fibril__pyframe *f, fibril__pyslice_at *at,
+                                              void *arg)
 {
 #if PY_VERSION_HEX >= 0x030c0000
     while (f) {
@@ -31,10 +29,17 @@ static struct fibril__pyframe *first_of_python(struct fibril__pyframe *f, fibril
     return f;
 }
 
-#define EACH_FRAME(f, s, at, arg)                                                                  \
-    for (struct fibril__pyframe *f =                                                               \
-             first_of_python((struct fibril__pyframe *)(void *)(s)->frame, at, arg);               \
-         f; f = first_of_python(f->previous, at, arg))
+static struct fibril__pyframe *innermost(const struct fibril__pyslice *s, fibril__pyslice_at *at,
+                                         void *arg)
+{
+    return fibril__pyframe_first((struct fibril__pyframe *)(void *)s->frame, at, arg);
+}
+
+static struct fibril__pyframe *below(const struct fibril__pyframe *f, fibril__pyslice_at *at,
+                                     void *arg)
+{
+    return fibril__pyframe_first(f->previous, at, arg);
+}
 
 #if PY_VERSION_HEX >= 0x030e0000
 /* Tagged ones are borrowed, or no objects. */
@@ -83,9 +88,8 @@ static void free_beyond(_PyStackChunk *chunk)
 bool fibril__pyslice_abandon(struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg)
 {
     bool seen = false;
-    EACH_FRAME(f, s, at, arg)
-    {
-        f->previous = first_of_python(f->previous, at, arg);
+    for (struct fibril__pyframe *f = innermost(s, at, arg); f; f = below(f, at, arg)) {
+        f->previous = below(f, at, arg);
         seen = seen || f->object;
     }
     if (seen) {
@@ -161,10 +165,9 @@ bool fibril__pyframe_runs(PyObject *frame, const PyThreadState *ts)
 bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
                           PyObject *frame, PyThreadState *ts, PyObject **ret_back)
 {
-    EACH_FRAME(f, s, at, arg)
-    {
+    for (struct fibril__pyframe *f = innermost(s, at, arg); f; f = below(f, at, arg)) {
         if (f == ((struct frame_object *)(void *)frame)->frame) {
-            struct fibril__pyframe *next = first_of_python(f->previous, at, arg);
+            struct fibril__pyframe *next = below(f, at, arg);
             *ret_back = next ? object_of((struct _PyInterpreterFrame *)(void *)next, ts)
                              : Py_NewRef(Py_None);
             return true;
@@ -193,8 +196,7 @@ int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *a
                           int (*fn)(PyObject *code, void *arg), void *arg)
 {
     int rc = 0;
-    EACH_FRAME(f, s, at, at_arg)
-    {
+    for (struct fibril__pyframe *f = innermost(s, at, at_arg); f; f = below(f, at, at_arg)) {
         rc = rc ? rc : fn((PyObject *)fibril__pyframe_code(f), arg);
     }
     return rc;
@@ -203,8 +205,7 @@ int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *a
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
                              visitproc visit, void *arg)
 {
-    EACH_FRAME(f, s, at, at_arg)
-    {
+    for (struct fibril__pyframe *f = innermost(s, at, at_arg); f; f = below(f, at, at_arg)) {
         int rc = visit_frame(f, visit, arg);
         if (rc) {
             return rc;
@@ -219,6 +220,106 @@ void fibril__pyslice_clear(struct fibril__pyslice *s)
 {
     Py_CLEAR(s->context);
     Py_CLEAR(s->exc.exc_value);
+}
+
+/* ---- as data ---- */
+
+/* The code unit it is at: while it calls C code, the instruction that does. */
+static int position(const struct fibril__pyframe *f)
+{
+    return (int)((uint16_t *)f->instr - fibril__pyframe_units(fibril__pyframe_code(f)));
+}
+
+/* The one it goes on with when the Python function returns that it has called. */
+static int after_call(const struct fibril__pyframe *f)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    return position(f) + 1;
+#elif PY_VERSION_HEX < 0x030d0000
+    return position(f) + 1 + f->return_offset;
+#else
+    return position(f) + f->return_offset;
+#endif
+}
+
+#if PY_VERSION_HEX < 0x030e0000
+static PyObject *object_at(const struct fibril__pyframe *f, int i, PyObject *null)
+{
+    return Py_NewRef(f->localsplus[i] ? f->localsplus[i] : null);
+}
+#else
+/* A number is (null, number), which no program has. */
+static PyObject *object_at(const struct fibril__pyframe *f, int i, PyObject *null)
+{
+    uintptr_t ref = f->localsplus[i];
+    if ((ref & 3) == FIBRIL__PYREF_NUMBER) {
+        return Py_BuildValue("(On)", null, (Py_ssize_t)ref >> 2);
+    }
+    PyObject *o = fibril__pyref_object(ref);
+    return Py_NewRef(o ? o : null);
+}
+#endif
+
+static struct fibril__pyframe *nth(const struct fibril__pyslice *s, fibril__pyslice_at *at,
+                                   void *arg, unsigned n)
+{
+    struct fibril__pyframe *f = innermost(s, at, arg);
+    while (f && n--) {
+        f = below(f, at, arg);
+    }
+    return f;
+}
+
+bool fibril__pyslice_describe(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                              unsigned n, struct fibril__pyframe_info *ret_frame)
+{
+    struct fibril__pyframe *f = nth(s, at, arg, n);
+    if (!f) {
+        return false;
+    }
+    PyCodeObject *code = fibril__pyframe_code(f);
+    PyObject *func = fibril__pyref_object(f->func);
+    bool is_function = func && PyFunction_Check(func) && code->co_flags & CO_OPTIMIZED;
+    *ret_frame = (struct fibril__pyframe_info){
+        .func = func,
+        .code = (PyObject *)code,
+        .instr = position(f),
+        .next = after_call(f),
+        .used = fibril__pyframe_used(f),
+        .entry = fibril__pyframe_is_entry(f, at, arg),
+        .plain = f->owner == FIBRIL__OWNED_BY_THREAD && is_function,
+    };
+    return true;
+}
+
+PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                                 unsigned n, int count, PyObject *null)
+{
+    const struct fibril__pyframe *f = nth(s, at, arg, n);
+    const PyCodeObject *code = f ? fibril__pyframe_code(f) : NULL;
+    if (!f || count < 0 || count > code->co_nlocalsplus + code->co_stacksize) {
+        PyErr_SetString(PyExc_ValueError, "no such frame");
+        return NULL;
+    }
+    PyObject *values = PyTuple_New(count);
+    for (int i = 0; values && i < count; i++) {
+        PyObject *o = object_at(f, i, null);
+        if (o) {
+            PyTuple_SET_ITEM(values, i, o);
+        } else {
+            Py_CLEAR(values);
+        }
+    }
+    return values;
+}
+
+uintptr_t fibril__pyslice_address(const struct fibril__pyslice *s, fibril__pyslice_at *at,
+                                  void *arg, unsigned n, int i)
+{
+    const struct fibril__pyframe *f = nth(s, at, arg, n);
+    const PyCodeObject *code = f ? fibril__pyframe_code(f) : NULL;
+    bool there = f && i >= 0 && i < code->co_nlocalsplus + code->co_stacksize;
+    return there ? (uintptr_t)fibril__pyref_object(f->localsplus[i]) : 0;
 }
 
 #endif

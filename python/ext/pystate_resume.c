@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Frames of Python as data: reading those of a context that does not run, and continuing copies of
- * them. Copies are written to the data stack of the running context, the outermost lowest, as calls
- * would have put them there, and then linked below the frame of a function that has been called by
- * a function: when that one returns, the interpreter goes on in the innermost copy as it does in
- * any caller, and frees each as it returns.
+ * Frames of Python made of data, which pystate_frames.c has read. They are written to the data
+ * stack of the running context, the outermost lowest, as calls would have put them there, and then
+ * linked below the frame of a function that has been called by a function: when that one returns,
+ * the interpreter goes on in the innermost copy as it does in any caller, and frees each as it
+ * returns.
  *
  * Invariant: copies are linked only where no C code runs between the two functions; that is checked
  * when they are linked. Rejected: to call the interpreter's main function for each frame, innermost
@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#if PY_VERSION_HEX < 0x030c0000 && !FIBRIL_PY_PORTABLE
+#if !FIBRIL_PY_PORTABLE
 
 const bool fibril__pyframes_possible = true;
 
@@ -27,54 +27,88 @@ enum {
     MARGIN_CALLS = 50,
 };
 
-static PyCodeObject *code_of(const struct fibril__pyframe *f)
+/* ---- what has changed ---- */
+
+/* Gives f the place of a call, and what it returns to. */
+static void set_place(struct fibril__pyframe *f, PyCodeObject *code, int instr, int next, int count)
 {
-    return (PyCodeObject *)f->code;
+#if PY_VERSION_HEX < 0x030d0000
+    (void)instr;
+    f->instr = fibril__pyframe_units(code) + next - 1;
+#else
+    f->instr = fibril__pyframe_units(code) + instr;
+#endif
+#if PY_VERSION_HEX < 0x030c0000
+    f->is_entry = false;
+#elif PY_VERSION_HEX < 0x030d0000
+    f->return_offset = 0;
+#else
+    f->return_offset = (uint16_t)(next - instr);
+#endif
+#if PY_VERSION_HEX < 0x030e0000
+    f->stacktop = count;
+#else
+    f->stackpointer = f->localsplus + count;
+    f->visited = 0;
+#endif
 }
 
-/* ---- reading ---- */
+#if PY_VERSION_HEX < 0x030e0000
 
-static struct fibril__pyframe *nth(const struct fibril__pyslice *s, unsigned n)
+static bool is_value(PyObject *o, PyObject *null)
 {
-    struct fibril__pyframe *f = (struct fibril__pyframe *)(void *)s->frame;
-    while (f && n--) {
-        f = f->previous;
-    }
-    return f;
-}
-
-bool fibril__pyslice_describe(const struct fibril__pyslice *s, unsigned n,
-                              struct fibril__pyframe_info *ret_frame)
-{
-    const struct fibril__pyframe *f = nth(s, n);
-    if (!f) {
-        return false;
-    }
-    *ret_frame = (struct fibril__pyframe_info){
-        .func = f->func,
-        .code = f->code,
-        .instr = (int)((_Py_CODEUNIT *)f->instr - _PyCode_CODE(code_of(f))),
-        .used = f->stacktop,
-        .entry = f->is_entry,
-        .plain = f->owner == FIBRIL__OWNED_BY_THREAD && !f->locals && f->func,
-    };
+    (void)o, (void)null;
     return true;
 }
 
-PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, unsigned n, int count,
-                                 PyObject *null)
+static PyObject *reference_to(PyObject *o, PyObject *null)
 {
-    const struct fibril__pyframe *f = nth(s, n);
-    if (!f || count < 0 || count > code_of(f)->co_nlocalsplus + code_of(f)->co_stacksize) {
-        PyErr_SetString(PyExc_ValueError, "no such frame");
-        return NULL;
-    }
-    PyObject *values = PyTuple_New(count);
-    for (int i = 0; values && i < count; i++) {
-        PyTuple_SET_ITEM(values, i, Py_NewRef(f->localsplus[i] ? f->localsplus[i] : null));
-    }
-    return values;
+    return o == null ? NULL : Py_NewRef(o);
 }
+
+static void release(PyObject *ref)
+{
+    Py_XDECREF(ref);
+}
+
+#else
+
+/* A number is (null, number), which no program has. */
+static bool is_number(PyObject *o, PyObject *null)
+{
+    return PyTuple_CheckExact(o) && PyTuple_GET_SIZE(o) == 2 && PyTuple_GET_ITEM(o, 0) == null;
+}
+
+static bool is_value(PyObject *o, PyObject *null)
+{
+    int overflows = 0;
+    if (is_number(o, null) && PyLong_CheckExact(PyTuple_GET_ITEM(o, 1))) {
+        PyLong_AsLongAndOverflow(PyTuple_GET_ITEM(o, 1), &overflows);
+        return !overflows;
+    }
+    return !is_number(o, null);
+}
+
+static uintptr_t reference_to(PyObject *o, PyObject *null)
+{
+    if (o == null) {
+        return FIBRIL__PYREF_NULL;
+    }
+    if (is_number(o, null)) {
+        long n = PyLong_AsLong(PyTuple_GET_ITEM(o, 1));
+        return (uintptr_t)n << 2 | FIBRIL__PYREF_NUMBER;
+    }
+    return (uintptr_t)Py_NewRef(o) | (_Py_IsImmortal(o) ? 1 : 0);
+}
+
+static void release(uintptr_t ref)
+{
+    if (!(ref & 3)) {
+        Py_DECREF((PyObject *)ref);
+    }
+}
+
+#endif
 
 /* ---- writing ---- */
 
@@ -82,35 +116,48 @@ struct record {
     PyFunctionObject *func;
     PyCodeObject *code;
     PyObject *values;
-    int instr, words;
+    int instr, next, words;
 };
 
-static int parse(PyObject *item, struct record *r)
+static int parse(PyObject *item, PyObject *null, struct record *r)
 {
-    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "O!iO!", &PyFunction_Type, &r->func,
-                                                  &r->instr, &PyTuple_Type, &r->values)) {
+    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "O!iiO!", &PyFunction_Type, &r->func,
+                                                  &r->instr, &r->next, &PyTuple_Type, &r->values)) {
         return -1;
     }
     r->code = (PyCodeObject *)r->func->func_code;
     int variables = r->code->co_nlocalsplus, stack = r->code->co_stacksize;
     Py_ssize_t n = PyTuple_GET_SIZE(r->values);
     bool fits = n >= variables && n <= variables + stack - 1 && r->instr >= 0 &&
-                r->instr < Py_SIZE(r->code) - 1;
+                r->next > r->instr && r->next < Py_SIZE(r->code) &&
+                r->code->co_flags & CO_OPTIMIZED;
+    for (Py_ssize_t i = 0; fits && i < n; i++) {
+        fits = is_value(PyTuple_GET_ITEM(r->values, i), null);
+    }
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "no frame of that function");
         return -1;
     }
+#if PY_VERSION_HEX < 0x030c0000
     r->words = SPECIALS + variables + stack;
+#else
+    r->words = r->code->co_framesize;
+    if (r->words != SPECIALS + variables + stack) {
+        PyErr_SetString(PyExc_RuntimeError, "this interpreter's frames are not those that the "
+                                            "extension was compiled for");
+        return -1;
+    }
+#endif
     return 0;
 }
 
 /* Words that all of them take; -1 with an exception. */
-static Py_ssize_t measure(PyObject *frames)
+static Py_ssize_t measure(PyObject *frames, PyObject *null)
 {
     Py_ssize_t words = 0;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(frames); i++) {
         struct record r;
-        if (parse(PyList_GET_ITEM(frames, i), &r) < 0) {
+        if (parse(PyList_GET_ITEM(frames, i), null, &r) < 0) {
             return -1;
         }
         words += r.words;
@@ -149,30 +196,28 @@ static PyObject **reserve(PyThreadState *ts, Py_ssize_t words)
 
 static void fill(struct fibril__pyframe *f, const struct record *r, PyObject *null)
 {
-    f->func = Py_NewRef((PyObject *)r->func);
+    int count = (int)PyTuple_GET_SIZE(r->values);
+    f->func = reference_to((PyObject *)r->func, null);
     f->globals = r->func->func_globals;
     f->builtins = r->func->func_builtins;
     f->locals = NULL;
-    f->code = Py_NewRef((PyObject *)r->code);
+    f->code = reference_to((PyObject *)r->code, null);
     f->object = NULL;
-    f->instr = _PyCode_CODE(r->code) + r->instr;
-    f->stacktop = (int)PyTuple_GET_SIZE(r->values);
-    f->is_entry = false;
     f->owner = FIBRIL__OWNED_BY_THREAD;
-    for (int i = 0; i < f->stacktop; i++) {
-        PyObject *o = PyTuple_GET_ITEM(r->values, i);
-        f->localsplus[i] = o == null ? NULL : Py_NewRef(o);
+    set_place(f, r->code, r->instr, r->next, count);
+    for (int i = 0; i < count; i++) {
+        f->localsplus[i] = reference_to(PyTuple_GET_ITEM(r->values, i), null);
     }
 }
 
 int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObject *frames,
                           PyObject *null)
 {
-    Py_ssize_t words = measure(frames);
+    Py_ssize_t words = measure(frames, null);
     if (words < 0) {
         return -1;
     }
-    if (ts->recursion_remaining < PyList_GET_SIZE(frames) + MARGIN_CALLS) {
+    if (FIBRIL__REMAINING(ts) < PyList_GET_SIZE(frames) + MARGIN_CALLS) {
         PyErr_SetString(PyExc_RecursionError, "maximum recursion depth exceeded");
         return -1;
     }
@@ -183,12 +228,12 @@ int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObjec
     if (!at) {
         return -1;
     }
-    p->base = (struct fibril__pyframe *)(void *)ts->cframe->current_frame;
+    p->base = fibril__pyframe_top(ts);
     p->first = (struct fibril__pyframe *)(void *)at;
     struct fibril__pyframe *below = p->base;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(frames); i++) {
         struct record r;
-        parse(PyList_GET_ITEM(frames, i), &r);
+        parse(PyList_GET_ITEM(frames, i), null, &r);
         struct fibril__pyframe *f = (struct fibril__pyframe *)(void *)at;
         fill(f, &r, null);
         f->previous = below;
@@ -204,14 +249,15 @@ int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObjec
 
 int fibril__pyframes_link(struct fibril__pyframes *p, PyThreadState *ts, PyObject *handled)
 {
-    struct fibril__pyframe *linker = (struct fibril__pyframe *)(void *)ts->cframe->current_frame;
-    if (!p->count || p->linked || linker->is_entry || linker->previous != p->base) {
+    struct fibril__pyframe *linker = fibril__pyframe_top(ts);
+    if (!p->count || p->linked || fibril__pyframe_is_entry(linker, NULL, NULL) ||
+        linker->previous != p->base) {
         PyErr_SetString(PyExc_RuntimeError, "frames cannot be continued where a debugger, or other "
                                             "C code, calls Python functions its own way");
         return -1;
     }
     linker->previous = p->last;
-    ts->recursion_remaining -= p->count;
+    FIBRIL__REMAINING(ts) -= p->count;
     PyObject *before = ts->exc_info->exc_value;
     ts->exc_info->exc_value = handled;
     p->linked = true;
@@ -219,13 +265,31 @@ int fibril__pyframes_link(struct fibril__pyframes *p, PyThreadState *ts, PyObjec
     return 0;
 }
 
+PyObject *fibril__pyframes_leave_loop(struct fibril__pyframes *p, int again)
+{
+    struct fibril__pyframe *f = p->last;
+    PyCodeObject *code = fibril__pyframe_code(f);
+    int count = fibril__pyframe_used(f) - 1;
+    PyObject *nothing =
+        p->linked && again >= 0 && again < Py_SIZE(code) && count >= code->co_nlocalsplus
+            ? PyTuple_New(0)
+            : NULL;
+    PyObject *result = nothing ? PyObject_GetIter(nothing) : NULL;
+    Py_XDECREF(nothing);
+    if (result) {
+        release(f->localsplus[count]);
+        set_place(f, code, again, again, count);
+    }
+    return result;
+}
+
 static void forget(const struct fibril__pyframe *f)
 {
-    for (int i = 0; i < f->stacktop; i++) {
-        Py_XDECREF(f->localsplus[i]);
+    for (int i = fibril__pyframe_used(f); i-- > 0;) {
+        release(f->localsplus[i]);
     }
-    Py_DECREF(f->func);
-    Py_DECREF(f->code);
+    release(f->func);
+    release(f->code);
 }
 
 void fibril__pyframes_drop(struct fibril__pyframes *p, PyThreadState *ts)
@@ -251,26 +315,33 @@ void fibril__pyframes_drop(struct fibril__pyframes *p, PyThreadState *ts)
 
 const bool fibril__pyframes_possible = false;
 
-bool fibril__pyslice_describe(const struct fibril__pyslice *s, unsigned n,
-                              struct fibril__pyframe_info *ret_frame)
+bool fibril__pyslice_describe(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                              unsigned n, struct fibril__pyframe_info *ret_frame)
 {
-    (void)s, (void)n, (void)ret_frame;
+    (void)s, (void)at, (void)arg, (void)n, (void)ret_frame;
     return false;
 }
 
-PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, unsigned n, int count,
-                                 PyObject *null)
+PyObject *fibril__pyslice_values(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg,
+                                 unsigned n, int count, PyObject *null)
 {
-    (void)s, (void)n, (void)count, (void)null;
-    PyErr_SetString(PyExc_NotImplementedError, "frames cannot be read on this version");
+    (void)s, (void)at, (void)arg, (void)n, (void)count, (void)null;
+    PyErr_SetString(PyExc_NotImplementedError, "frames cannot be read by this build");
     return NULL;
+}
+
+uintptr_t fibril__pyslice_address(const struct fibril__pyslice *s, fibril__pyslice_at *at,
+                                  void *arg, unsigned n, int i)
+{
+    (void)s, (void)at, (void)arg, (void)n, (void)i;
+    return 0;
 }
 
 int fibril__pyframes_push(struct fibril__pyframes *p, PyThreadState *ts, PyObject *frames,
                           PyObject *null)
 {
     (void)p, (void)ts, (void)frames, (void)null;
-    PyErr_SetString(PyExc_NotImplementedError, "frames cannot be continued on this version");
+    PyErr_SetString(PyExc_NotImplementedError, "frames cannot be continued by this build");
     return -1;
 }
 
@@ -278,6 +349,12 @@ int fibril__pyframes_link(struct fibril__pyframes *p, PyThreadState *ts, PyObjec
 {
     (void)p, (void)ts, (void)handled;
     return -1;
+}
+
+PyObject *fibril__pyframes_leave_loop(struct fibril__pyframes *p, int again)
+{
+    (void)p, (void)again;
+    return NULL;
 }
 
 void fibril__pyframes_drop(struct fibril__pyframes *p, PyThreadState *ts)

@@ -24,10 +24,8 @@ const bool fibril__pyslice_possible = true;
 
 #if PY_VERSION_HEX < 0x030c0000
 #define LIMIT(ts) ((ts)->recursion_limit)
-#define REMAINING(ts) ((ts)->recursion_remaining)
 #else
 #define LIMIT(ts) ((ts)->py_recursion_limit)
-#define REMAINING(ts) ((ts)->py_recursion_remaining)
 #endif
 
 #if PY_VERSION_HEX < 0x030c0000
@@ -92,7 +90,7 @@ void fibril__pyslice_on_stack(PyThreadState *ts, const void *low, size_t bytes)
 
 int fibril__pyslice_depth(const PyThreadState *ts)
 {
-    return LIMIT(ts) - REMAINING(ts);
+    return LIMIT(ts) - FIBRIL__REMAINING(ts);
 }
 
 int fibril__pyslice_c_depth(const PyThreadState *ts)
@@ -107,7 +105,7 @@ int fibril__pyslice_c_depth(const PyThreadState *ts)
 
 static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
-    s->depth = LIMIT(ts) - REMAINING(ts);
+    s->depth = LIMIT(ts) - FIBRIL__REMAINING(ts);
     s->tracing = ts->tracing;
 #if HAS_C_DEPTH
     s->c_depth = C_DEPTH_BASE - ts->c_recursion_remaining;
@@ -126,7 +124,7 @@ static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 
 static inline void load_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
-    REMAINING(ts) = LIMIT(ts) - s->depth;
+    FIBRIL__REMAINING(ts) = LIMIT(ts) - s->depth;
     ts->tracing = s->tracing;
 #if HAS_C_DEPTH
     ts->c_recursion_remaining = C_DEPTH_BASE - s->c_depth;

@@ -54,7 +54,8 @@ struct tasklet {
     int8_t blocked;                                /* AT_QUEUE: -1 receives, 1 sends */
     bool main : 1, begun : 1, ended : 1, away : 1; /* away: its fibril parks, or has, elsewhere */
     bool atomic : 1, ignore_nesting : 1, block_trap : 1, pending_irq : 1;
-    bool recorded : 1; /* its fibril's record (fibril_py.h) has been made for it */
+    bool interrupted : 1; /* between two instructions, by run(timeout) */
+    bool recorded : 1;    /* its fibril's record (fibril_py.h) has been made for it */
 };
 
 struct channel {

@@ -20,9 +20,10 @@ static struct tasklet *suspended(PyObject *o)
         return NULL;
     }
     bool readable = t->begun && !t->ended && !t->main && t->world->ts && t->world->turn != t;
-    if (!readable || t->away) {
+    if (!readable || t->away || t->interrupted) {
         PyErr_SetString(PyExc_ValueError, t->away ? "it waits, or has waited, for something outside"
-                                                  : "it is not suspended");
+                                          : readable ? "it was interrupted by run(timeout)"
+                                                     : "it is not suspended");
         return NULL;
     }
     return t;
@@ -30,8 +31,8 @@ static struct tasklet *suspended(PyObject *o)
 
 static PyObject *describe(const struct fibril__pyframe_info *f)
 {
-    return Py_BuildValue("OOiiOO", f->func ? f->func : Py_None, f->code, f->instr, f->used,
-                         f->entry ? Py_True : Py_False, f->plain ? Py_True : Py_False);
+    return Py_BuildValue("OOiiiOO", f->func ? f->func : Py_None, f->code, f->instr, f->next,
+                         f->used, f->entry ? Py_True : Py_False, f->plain ? Py_True : Py_False);
 }
 
 /* (function that the tasklet was given, exception being handled, [frame, ...]) */
@@ -41,7 +42,8 @@ static PyObject *py_frames(PyObject *module, PyObject *o)
     struct tasklet *t = suspended(o);
     PyObject *frames = t ? PyList_New(0) : NULL;
     struct fibril__pyframe_info f;
-    for (unsigned n = 0; frames && fibril__pyslice_describe(&t->slice, n, &f); n++) {
+    for (unsigned n = 0; frames && fibril__pyslice_describe(&t->slice, fibril__slp_at, t, n, &f);
+         n++) {
         PyObject *item = describe(&f);
         if (!item || PyList_Append(frames, item) < 0) {
             Py_CLEAR(frames);
@@ -67,7 +69,23 @@ static PyObject *py_values(PyObject *module, PyObject *args)
         return NULL;
     }
     struct tasklet *t = suspended(o);
-    return t && n >= 0 ? fibril__pyslice_values(&t->slice, (unsigned)n, count, null) : NULL;
+    return t && n >= 0
+               ? fibril__pyslice_values(&t->slice, fibril__slp_at, t, (unsigned)n, count, null)
+               : NULL;
+}
+
+static PyObject *py_address(PyObject *module, PyObject *args)
+{
+    PyObject *o;
+    int n, i;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oii", &o, &n, &i)) {
+        return NULL;
+    }
+    struct tasklet *t = suspended(o);
+    return t ? PyLong_FromSize_t(
+                   fibril__pyslice_address(&t->slice, fibril__slp_at, t, (unsigned)n, i))
+             : NULL;
 }
 
 /* ---- continuing: see fibril__pyframes_push ---- */
@@ -105,13 +123,15 @@ static PyObject *py_frames_push(PyObject *module, PyObject *args)
                                                                            : Py_NewRef(Py_None);
 }
 
-/* Returns, or raises, what the tasklet goes on with. */
+/* Returns, or raises, what the tasklet goes on with. `again`: where the innermost frame waits in a
+ * loop, which StopIteration ends; else -1. */
 static PyObject *py_frames_link(PyObject *module, PyObject *args)
 {
     PyObject *capsule, *handled;
+    int again;
     (void)module;
     struct world *w = fibril__slp_world();
-    if (!w || !PyArg_ParseTuple(args, "OO", &capsule, &handled)) {
+    if (!w || !PyArg_ParseTuple(args, "OOi", &capsule, &handled, &again)) {
         return NULL;
     }
     struct fibril__pyframes *p = PyCapsule_GetPointer(capsule, capsule_name);
@@ -120,7 +140,12 @@ static PyObject *py_frames_link(PyObject *module, PyObject *args)
         Py_XDECREF(exception);
         return NULL;
     }
-    return fibril__slp_claim(w->current);
+    PyObject *result = fibril__slp_claim(w->current);
+    if (!result && again >= 0 && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PyErr_Clear();
+        result = fibril__pyframes_leave_loop(p, again);
+    }
+    return result;
 }
 
 static PyObject *py_frames_drop(PyObject *module, PyObject *capsule)
@@ -143,6 +168,7 @@ static PyObject *py_set_resume(PyObject *module, PyObject *function)
 
 static PyMethodDef functions[] = {{"_tasklet_frames", py_frames, METH_O, NULL},
                                   {"_tasklet_values", py_values, METH_VARARGS, NULL},
+                                  {"_tasklet_address", py_address, METH_VARARGS, NULL},
                                   {"_frames_new", py_frames_new, METH_NOARGS, NULL},
                                   {"_frames_push", py_frames_push, METH_VARARGS, NULL},
                                   {"_frames_link", py_frames_link, METH_VARARGS, NULL},

@@ -93,7 +93,9 @@ static int interrupt(struct world *w)
     bool done;
     Py_INCREF(t);
     tasklet_set_value(t, Py_NewRef(Py_None));
+    t->interrupted = true;
     PyObject *result = fibril__slp_go(w, t, guard, &done);
+    t->interrupted = false;
     Py_DECREF(t);
     Py_XDECREF(result);
     return result ? 0 : -1;

@@ -67,7 +67,7 @@ def getuncollectables():
 
 def _pickler():
     """pickle.Pickler that takes closures, lambdas and modules wherever they are; loaded when it is asked for."""
-    from ._stackless_pickle import Pickler
+    from ._stackless_values import Pickler
 
     return Pickler
 

@@ -224,6 +224,129 @@ def sends(ch, log):
         assert stackless.schedule("value") == "value"
         assert stackless.schedule() is me
     step(log, (out.balance, kept.blocked))
+    kept.kill()
+
+
+class Made:
+    """Waits while it is made; `fails` says what __init__ does wrong."""
+
+    def __init__(self, log, n, fails=None):
+        self.n = step(log, n)
+        if fails:
+            raise fails(n)
+        self.log = log
+
+    def __getitem__(self, index):
+        return step(self.log, index + self.n)
+
+    @property
+    def waits(self):
+        return step(self.log, ("property", self.n))
+
+
+class Derived(Made):
+    def __init__(self, log, *, n=7):
+        super().__init__(log, n)
+        step(log, "derived")
+
+
+class Wrong:
+    def __init__(self, log):
+        self.made = [Made(log, n).n for n in range(2)]
+        return step(log, "not None")
+
+
+@program
+def classes(ch, log):
+    made = [Made(log, n) for n in range(3)]
+    log.append([m.n for m in made] + [Derived(log).n, Derived(n=ch.receive(), log=log).n])
+    for wrong, args in ((Wrong, (log,)), (Made, (log, 5, ValueError)), (Made, (log, 6, KeyError))):
+        try:
+            wrong(*args) if step(log, 0) else wrong(log) if len(args) == 1 else wrong(log, args[1], fails=args[2])
+        except (TypeError, ValueError, KeyError) as error:
+            log.append(repr(error))
+
+
+@program
+def comprehensions(ch, log):
+    """From 3.12 on they are part of the function, and what they hide waits on its stack."""
+    x = "outer"
+    log.append([step(log, x) for x in range(2)] + [x])
+    log.append([[step(log, (x, y)) for y in range(x)] for x in range(3) if x != ch.receive()])
+    log.append({x: [step(log, z) for z in "ab"] for x in (1, 2)})
+    (f,) = [lambda: (x, step(log, x)) for x in (step(log, 1),)]
+    log.append((x, f()))
+    try:
+        log.append([step(log, 1 // y) for y in (1, 0)])
+    except ZeroDivisionError as error:
+        log.append((repr(error), x, "y" in locals()))
+    log.append([step(log, unset) for unset in (1, 2)])
+    try:
+        log.append(unset)  # noqa: F821
+    except NameError as error:
+        log.append(type(error).__name__)
+
+
+@program
+def suppressed(ch, log):
+    """Blocks inside blocks, left in every way while others run."""
+    for i in range(4):
+        with Manager(log) as a:
+            try:
+                with Manager(log):
+                    if step(log, i) == 1:
+                        continue
+                    if i == 2:
+                        raise KeyError(ch.receive())
+                    if i == 3:
+                        break
+            finally:
+                step(log, ("inner", i))
+                log.append((a.log is log, repr(sys.exc_info()[0])))
+    log.append(first_of(log, ch))
+
+
+def first_of(log, ch):
+    for n in (1, 2, 3):
+        with Manager(log):
+            try:
+                return step(log, n), ch.receive()
+            finally:
+                step(log, "returning")
+
+
+@program
+def matches(ch, log):
+    for value in ({"a": 1, "b": [2, 3]}, (4, 5), Made(log, 9), "other"):
+        match value:
+            case {"a": n, **rest}:
+                log.append((n, step(log, rest)))
+            case (n, *more) if step(log, n) == 4:
+                log.append((more, ch.receive()))
+            case Made(n=n):
+                log.append(step(log, n))
+            case _:
+                log.append(f"{step(log, 1)!r:>{step(log, 5)}}{ch.receive()}")
+    a, *b = step(log, (1, 2, 3))
+    assert (c := step(log, 1)) and a < step(log, 2) <= ch.receive() + 9 and not b == c
+    log.append((a, b, c, log[step(log, 1) : 2], locals().keys() - {"ch", "log", "value"}))
+
+
+@program
+def groups(ch, log):
+    try:
+        try:
+            raise ExceptionGroup("g", [KeyError(1), ValueError(2), OSError(3)])
+        except* KeyError as error:
+            step(log, repr(error.exceptions))
+        except* ValueError:
+            log.append(repr(sys.exc_info()[1]))
+            step(log, ch.receive())
+    except BaseExceptionGroup as rest:
+        if rest.subgroup(stackless.TaskletExit):
+            return
+        step(log, len(rest.exceptions))
+        log.append(repr(rest.exceptions))
 
 
 def wide(*args):

@@ -12,7 +12,7 @@ import pytest
 
 helpers.need_frames()
 HERE = os.path.dirname(os.path.abspath(__file__))
-FILES = ("stackless_cases.py", "stackless_pickle_cases.py")[: 1 if sys.version_info >= (3, 12) else 2]
+FILES = ("stackless_cases.py", "stackless_pickle_cases.py")
 
 
 def cases():
@@ -37,7 +37,7 @@ def outcome(file):
     return result.stdout
 
 
-@pytest.mark.parametrize("file, name", cases())
+@pytest.mark.parametrize("file, name", list(cases()))
 def test_case(file, name):
     lines = [line for line in outcome(file).splitlines() if f"::{name}" in line and "%]" in line]
     if lines and all(" SKIPPED" in line for line in lines):
