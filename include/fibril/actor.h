@@ -37,6 +37,7 @@ extern "C" {
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 struct fibril_message;
+struct fibril_wire;
 
 /* What is particular to a kind of messages. It must stay in place. */
 struct fibril_message_type {
@@ -47,6 +48,15 @@ struct fibril_message_type {
     /* Makes the data of a copy good, after its bytes were copied. Returns 0 or -errno. NULL: the
      * bytes are enough if destroy is NULL too, and otherwise there is no copying. */
     int (*copy)(void *data, size_t size);
+    /* For actors of other processes, see node.h. Writes what the data are worth there; the other
+     * process has a type of the same name, which reads it. Returns 0 or -errno, which the sender
+     * gets. Runs on whatever fibril sends, never parks. NULL: the bytes, unless there is destroy.
+     */
+    int (*encode)(const void *data, size_t size, struct fibril_wire *w);
+    /* Makes the message again: fibril_message_new with this tag and type. Must refuse (-EBADMSG)
+     * what encode cannot have written. Never parks. NULL: the bytes are the data. */
+    int (*decode)(struct fibril_wire *w, uint64_t tag, const struct fibril_message_type *type,
+                  struct fibril_message **ret_message);
 };
 
 /* Makes a message of `size` bytes under a tag, which is the program's to choose; those with the
@@ -111,10 +121,11 @@ struct fibril_signal {
  * negative errno is a failure, positive numbers are the program's own, and these: */
 enum fibril_exit {
     FIBRIL_EXIT_NORMAL = 0,
-    FIBRIL_EXIT_SHUTDOWN = -10001, /* in good order, because it was told to */
-    FIBRIL_EXIT_KILL = -10002,     /* to be sent: cannot be trapped */
-    FIBRIL_EXIT_KILLED = -10003,   /* what those see who watch one that was sent KILL */
-    FIBRIL_EXIT_NOPROC = -10004,   /* there was no such actor any more */
+    FIBRIL_EXIT_SHUTDOWN = -10001,     /* in good order, because it was told to */
+    FIBRIL_EXIT_KILL = -10002,         /* to be sent: cannot be trapped */
+    FIBRIL_EXIT_KILLED = -10003,       /* what those see who watch one that was sent KILL */
+    FIBRIL_EXIT_NOPROC = -10004,       /* there was no such actor any more */
+    FIBRIL_EXIT_NOCONNECTION = -10005, /* its process has ended, or cannot be reached any more */
 };
 
 /* Returns "normal", "shutdown", ..., or the text of the errno; static storage. */

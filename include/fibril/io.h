@@ -160,6 +160,7 @@ struct fibril_process_opts {
     const char *const *envp;                   /* NULL: the caller's */
     const char *cwd;                           /* NULL: the caller's */
     bool pipe_stdin, pipe_stdout, pipe_stderr; /* a pipe each; otherwise inherited */
+    bool socket; /* a UNIX stream socket to us, as the child's descriptor 3 */
 };
 /* Starts a process. An exec failure is returned here (-ENOENT, ...). Never parks beyond that. */
 FIBRIL_API int fibril_process_start(const struct fibril_process_opts *opts,
@@ -169,6 +170,9 @@ FIBRIL_API pid_t fibril_process_pid(const struct fibril_process *p);
  * fibril_process_close_pipe ends it early. */
 FIBRIL_API int fibril_process_pipe(const struct fibril_process *p, int which);
 FIBRIL_API void fibril_process_close_pipe(struct fibril_process *p, int which);
+/* Gives our end of the child's descriptor 3 away, to be closed by the caller; -1 the second time
+ * and without the option. Never parks. */
+FIBRIL_API int fibril_process_take_socket(struct fibril_process *p);
 /* Waits for its end; *ret_status as waitpid(2). May be repeated. */
 FIBRIL_API int fibril_process_wait(struct fibril_process *p, int64_t deadline_ns, int *ret_status);
 FIBRIL_API int fibril_process_kill(struct fibril_process *p, int signo); /* by pidfd; -ESRCH after

@@ -35,13 +35,18 @@ enum fibril__msg_kind { /* the first are enum fibril_message_kind */
                         FIBRIL__MSG_REFUSAL, /* its tag is the error, negated */
                         FIBRIL__MSG_STREAM,  /* one of a stream of replies */
                         FIBRIL__MSG_STREAM_END,
-                        FIBRIL__MSG_OWN, /* a state machine's, to itself */
+                        FIBRIL__MSG_OWN,           /* a state machine's, to itself */
+                        FIBRIL__MSG_STREAM_CLOSE,  /* only on the way to another process */
+                        FIBRIL__MSG_STREAM_BROKEN, /* the same; its tag is the error, negated */
+                        FIBRIL__MSG_AWAY = 0x80,   /* with the kind: in a remote record's mailbox */
 };
 
 enum fibril__msg_flags {
     FIBRIL__MSG_IN_BOND = 1u << 0, /* lies in a struct fibril__bond, and is freed with it */
     FIBRIL__MSG_SMALL = 1u << 1,   /* of the sizes that loops keep some of */
     FIBRIL__MSG_USUAL = 1u << 2,
+    FIBRIL__MSG_PACKED = 1u << 3, /* ready to go to another process, with `packing` */
+    FIBRIL__MSG_OPENS = 1u << 4,  /* a call that opens a stream */
 };
 
 /* 96 bytes; the data follow. */
@@ -58,13 +63,16 @@ struct fibril_message {
         struct fibril_post post; /* on its way to another loop */
     };
     uint8_t kind, flags;
-    uint64_t reserved;
+    union {
+        struct fibril_wire *packing; /* PACKED: what encode wrote; NULL: the bytes */
+        uint64_t reserved;
+    };
 };
 _Static_assert(sizeof(struct fibril_message) == 96, "data would not be aligned");
 
 /* ---- bonds: links, monitors, and calls to other loops ---- */
 
-enum fibril__bond_kind { FIBRIL__LINK, FIBRIL__MONITOR, FIBRIL__CALL };
+enum fibril__bond_kind { FIBRIL__LINK, FIBRIL__MONITOR, FIBRIL__CALL, FIBRIL__STREAM };
 
 enum fibril__bond_news {
     FIBRIL__NEWS_MADE, /* to the side that was asked: take your half */
@@ -108,6 +116,9 @@ enum fibril__actor_flags {
     FIBRIL__A_AWAKE_ON_MAIL = 1u << 3, /* waits at its spot for mail */
     FIBRIL__A_TWINS = 1u << 4,         /* may be linked twice to the same actor */
 };
+
+/* In `overflow`, above the policy: the record stands for an actor of another process. */
+enum { FIBRIL__REMOTE = 0x80 };
 
 /* What few actors need. */
 struct fibril__actor_extra;
@@ -162,6 +173,12 @@ struct fibril__actor *fibril__actor_find(uint64_t actor, unsigned *ret_number);
 
 /* The record with the index of `actor`, whoever it names by now; there always is one. */
 struct fibril__actor *fibril__actor_slot(uint64_t actor);
+
+/* Whether a stands for an actor of another process (remote.h). Any OS thread. */
+static inline bool fibril__is_remote(const struct fibril__actor *a)
+{
+    return __atomic_load_n(&a->overflow, __ATOMIC_RELAXED) & FIBRIL__REMOTE;
+}
 
 /* ---- table.c: records, and what each loop keeps ---- */
 
@@ -257,6 +274,9 @@ struct fibril__parked; /* a sender that waits for room */
 /* As fibril_actor_send, with a kind. */
 int fibril__actor_send_as(uint64_t actor, struct fibril_message *m, uint8_t kind,
                           int64_t deadline_ns);
+/* The same, but waits where there is no room whatever the policy. */
+int fibril__actor_send_patiently(uint64_t actor, struct fibril_message *m, uint8_t kind,
+                                 int64_t deadline_ns);
 /* There may be room: lets waiting senders in. */
 void fibril__senders_admit(struct fibril__actor *a);
 /* Nobody will receive any more. */
@@ -268,6 +288,7 @@ void fibril__message_arrive(struct fibril__actor *a, struct fibril_message *m);
 
 int fibril__bond_new(uint8_t kind, struct fibril__bond **ret_bond);
 void fibril__bond_free(struct fibril__bond *b);
+struct fibril__bond *fibril__bond_of(struct fibril__half *h);
 /* Ties a, of this loop, to `actor`, which may be anywhere or nowhere. */
 void fibril__bond_tie(struct fibril__bond *b, struct fibril__actor *a, uint64_t actor);
 /* The same to one that only this loop can know yet, so that nothing can be on its way. */
@@ -279,6 +300,8 @@ void fibril__bond_take(struct fibril__bond *b, struct fibril__actor *a);
 void fibril__bond_end(struct fibril__half *h, uint8_t news, int reason);
 /* The bond that a asked for under this ref; NULL: none. */
 struct fibril__half *fibril__bond_find(struct fibril__actor *a, uint64_t ref);
+/* As fibril_actor_exit, from that actor. */
+int fibril__actor_exit_from(uint64_t from, uint64_t actor, int reason);
 /* Gives a an exit signal. `memory` is a bond that becomes its message, or NULL; it is used up. */
 void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bool kill,
                           struct fibril__bond *memory);
@@ -371,6 +394,7 @@ struct fibril__actor_extra {
     struct fibril__mark marks[FIBRIL__MARKS];
     uint64_t mark_turn;
     struct fibril__failure *failure;
+    struct fibril__remote *remote; /* of a record that stands for an actor elsewhere */
     void (*describe)(void *arg, char *text, size_t size);
     void *describe_arg;
 };

@@ -6,6 +6,7 @@
  * across loops there is a bond, as for a monitor.
  */
 #include "actor/actor.h"
+#include "actor/remote.h"
 
 #include "base/alloc.h"
 #include "base/compiler.h"
@@ -193,6 +194,10 @@ void fibril__call_arrive(struct fibril__actor *a, struct fibril_message *m)
         }
         return;
     }
+    if (a && fibril__is_remote(a)) {
+        fibril__remote_reply(a, m);
+        return;
+    }
     struct fibril_stream *s = find_stream(a, m->from.ref);
     if (s && !s->result) {
         end_stream_by(s, m);
@@ -210,7 +215,13 @@ static void reply_as(struct fibril_from from, struct fibril_message *m, uint8_t 
     unsigned number;
     if (LIKELY(a)) {
         fibril__call_arrive(a, m);
-    } else if (!fibril__actor_find(from.actor, &number) || !fibril__message_post(number, m)) {
+        return;
+    }
+    a = fibril__actor_find(from.actor, &number);
+    if (a && fibril__is_remote(a)) {
+        fibril__pack_reply(m);
+    }
+    if (!a || !fibril__message_post(number, m)) {
         late(m);
     }
 }
@@ -270,12 +281,13 @@ int fibril_stream_open(uint64_t actor, struct fibril_message *m, int64_t deadlin
     struct fibril_stream *s = NULL;
     int rc = a ? stream_new(a, &s) : fibril_current() ? -ENOMEM : -EPERM;
     if (rc == 0) {
-        rc = fibril__bond_new(FIBRIL__CALL, &b);
+        rc = fibril__bond_new(FIBRIL__STREAM, &b);
     }
     if (rc == 0) { /* watched before it can give, so that its end comes after its messages */
         b->ref = s->ref;
         fibril__bond_tie(b, a, actor);
         m->from = (struct fibril_from){a->id, s->ref};
+        m->flags |= FIBRIL__MSG_OPENS;
         rc = s->result ? s->result
                        : fibril__actor_send_as(actor, m, FIBRIL_MESSAGE_CALL, deadline_ns);
     }
@@ -341,7 +353,7 @@ int fibril_stream_give(struct fibril_from from, struct fibril_message *m, int64_
 {
     struct fibril_message *end = NULL;
     struct fibril__actor *here = fibril__actor_here(from.actor);
-    if (here && !find_stream(here, from.ref)) {
+    if (here && !find_stream(here, from.ref) && !fibril__is_remote(here)) {
         return -EPIPE;
     }
     if (!m) {

@@ -74,7 +74,8 @@ static void end_bonds(struct fibril__actor *a, int reason)
 void fibril__actor_die(struct fibril__actor *a, int result)
 {
     int reason = reason_of(a, result);
-    if (UNLIKELY(reason != FIBRIL_EXIT_NORMAL && reason != FIBRIL_EXIT_SHUTDOWN)) {
+    if (UNLIKELY(reason != FIBRIL_EXIT_NORMAL && reason != FIBRIL_EXIT_SHUTDOWN) &&
+        !fibril__is_remote(a)) {
         fibril__log_crash(a, reason);
     }
     uint64_t id = a->id;

@@ -5,6 +5,7 @@
  * of several loops do not mix.
  */
 #include "actor/actor.h"
+#include "actor/remote.h"
 
 #include "base/alloc.h"
 #include "base/compiler.h"
@@ -31,6 +32,7 @@ const char *fibril_exit_text(int reason)
     case FIBRIL_EXIT_KILL: return "kill";
     case FIBRIL_EXIT_KILLED: return "killed";
     case FIBRIL_EXIT_NOPROC: return "no such actor";
+    case FIBRIL_EXIT_NOCONNECTION: return "no connection";
     default: break;
     }
     const char *text = reason < 0 ? strerrordesc_np(-reason) : NULL;
@@ -275,6 +277,9 @@ static bool forward(uint64_t to, struct fibril_message *m)
 void fibril__dead_letter(uint64_t to, struct fibril_message *m)
 {
     FIBRIL__TALLY(dead_letters);
+    if (m->flags & FIBRIL__MSG_PACKED) {
+        fibril__unpack(m);
+    }
     report_losses(to);
     if (!forward(to, m)) {
         fibril_message_free(m);

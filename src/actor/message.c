@@ -6,6 +6,7 @@
  * freed on another moves over, and costs no more than elsewhere.
  */
 #include "actor/actor.h"
+#include "actor/remote.h"
 
 #include "base/alloc.h"
 #include "base/compiler.h"
@@ -174,9 +175,12 @@ void fibril_message_free(struct fibril_message *m)
     if (m->type && m->type->destroy) {
         m->type->destroy(fibril_message_data(m), m->size);
     }
-    if (UNLIKELY(m->flags & FIBRIL__MSG_IN_BOND)) {
-        fibril__bond_free(CONTAINER_OF(m, struct fibril__bond, message));
-        return;
+    if (UNLIKELY(m->flags & (FIBRIL__MSG_IN_BOND | FIBRIL__MSG_PACKED))) {
+        if (m->flags & FIBRIL__MSG_IN_BOND) {
+            fibril__bond_free(CONTAINER_OF(m, struct fibril__bond, message));
+            return;
+        }
+        fibril__unpack(m);
     }
     if (LIKELY(m->flags & (FIBRIL__MSG_SMALL | FIBRIL__MSG_USUAL))) {
         keep(m);

@@ -11,6 +11,7 @@
  * queue behind those that wait.
  */
 #include "actor/actor.h"
+#include "actor/remote.h"
 
 #include "base/alloc.h"
 #include "base/compiler.h"
@@ -38,13 +39,23 @@ static bool senders_wait(const struct fibril__actor *a)
 
 /* ---- putting ---- */
 
+static NOINLINE void put_special(struct fibril__actor *a, struct fibril_message *m)
+{
+    if (m->kind & FIBRIL__MSG_AWAY) {
+        fibril__mailbox_put(a, m);
+        fibril__remote_mail(a);
+    } else {
+        fibril__stream_put(a, m);
+    }
+}
+
 /* m, which is admitted, is for a, or too late. */
-static void put(struct fibril__actor *a, struct fibril_message *m)
+static ALWAYS_INLINE void put(struct fibril__actor *a, struct fibril_message *m)
 {
     if (UNLIKELY(!a)) {
         fibril__dead_letter(m->to, m);
     } else if (UNLIKELY(m->kind >= FIBRIL__MSG_STREAM)) {
-        fibril__stream_put(a, m);
+        put_special(a, m);
     } else {
         fibril__mailbox_put(a, m);
     }
@@ -57,7 +68,7 @@ void fibril__message_arrive(struct fibril__actor *a, struct fibril_message *m)
         return;
     }
     atomic_fetch_sub_explicit(&fibril__actor_slot(m->to)->flying, 1, memory_order_relaxed);
-    if (a && a->overflow == FIBRIL_OVERFLOW_DROP_OLDEST) {
+    if (a && (a->overflow & ~FIBRIL__REMOTE) == FIBRIL_OVERFLOW_DROP_OLDEST) {
         fibril__mailbox_make_room(a, m->size);
     }
     put(a, m);
@@ -244,14 +255,36 @@ static int refuse(unsigned overflow, uint64_t to, struct fibril_message *m)
 static NOINLINE int send_to_full(struct fibril__actor *a, struct fibril_message *m,
                                  int64_t deadline_ns)
 {
-    switch (a->overflow) {
+    unsigned overflow = a->overflow & ~(unsigned)FIBRIL__REMOTE;
+    switch (overflow) {
     case FIBRIL_OVERFLOW_PARK: return send_parked(a, a->number, m, deadline_ns);
     case FIBRIL_OVERFLOW_DROP_OLDEST:
         fibril__mailbox_make_room(a, m->size);
         put(a, m);
         return 0;
-    default: return refuse(a->overflow, m->to, m);
+    default: return refuse(overflow, m->to, m);
     }
+}
+
+/* What a sender has to look at besides room: others who wait, or another process. */
+static ALWAYS_INLINE bool is_special(const struct fibril__actor *a)
+{
+    return a->extra && (a->extra->remote || !fibril__list_empty(&a->extra->parked));
+}
+
+static NOINLINE int send_special(struct fibril__actor *a, struct fibril_message *m, bool fits,
+                                 int64_t deadline_ns)
+{
+    if (fibril__is_remote(a)) {
+        if (!(m->flags & FIBRIL__MSG_PACKED)) {
+            return fibril__remote_send(m, deadline_ns);
+        }
+        if (fits && !senders_wait(a)) {
+            put(a, m);
+            return 0;
+        }
+    }
+    return send_to_full(a, m, deadline_ns);
 }
 
 /* Counts first and looks then, so that of several senders at the end one at most is let in too
@@ -260,6 +293,12 @@ static int send_away(struct fibril__actor *a, unsigned number, struct fibril_mes
                      int64_t deadline_ns)
 {
     unsigned overflow = __atomic_load_n(&a->overflow, __ATOMIC_RELAXED);
+    if (UNLIKELY(overflow & FIBRIL__REMOTE)) {
+        if (!(m->flags & FIBRIL__MSG_PACKED)) {
+            return fibril__remote_send(m, deadline_ns);
+        }
+        overflow &= ~(unsigned)FIBRIL__REMOTE;
+    }
     bool fits = fibril__mailbox_has_room(a, m->size);
     if (!fits && overflow != FIBRIL_OVERFLOW_DROP_OLDEST) {
         return overflow == FIBRIL_OVERFLOW_PARK ? send_parked(NULL, number, m, deadline_ns)
@@ -280,8 +319,9 @@ int fibril__actor_send_as(uint64_t actor, struct fibril_message *m, uint8_t kind
     m->kind = kind;
     struct fibril__actor *a = fibril__actor_here(actor);
     if (LIKELY(a)) {
-        if (UNLIKELY(!fibril__mailbox_has_room(a, m->size) || senders_wait(a))) {
-            return send_to_full(a, m, deadline_ns);
+        bool fits = fibril__mailbox_has_room(a, m->size);
+        if (UNLIKELY(!fits || is_special(a))) {
+            return send_special(a, m, fits, deadline_ns);
         }
         put(a, m);
         return 0;
@@ -293,6 +333,28 @@ int fibril__actor_send_as(uint64_t actor, struct fibril_message *m, uint8_t kind
         return 0;
     }
     return send_away(a, number, m, deadline_ns);
+}
+
+int fibril__actor_send_patiently(uint64_t actor, struct fibril_message *m, uint8_t kind,
+                                 int64_t deadline_ns)
+{
+    int rc = fibril__actor_send_as(actor, m, kind, FIBRIL__NEVER_PARK);
+    if (rc != -EAGAIN && rc != -ETIMEDOUT) {
+        return rc;
+    }
+    unsigned number;
+    struct fibril__actor *here = fibril__actor_here(actor);
+    const struct fibril__actor *a = here ? here : fibril__actor_find(actor, &number);
+    if (!a) {
+        fibril__dead_letter(actor, m);
+        return 0;
+    }
+    rc = fibril__is_remote(a) ? fibril__remote_pack(m) : 0;
+    rc = rc == 0 ? send_parked(here, here ? here->number : number, m, deadline_ns) : rc;
+    if (rc < 0 && (m->flags & FIBRIL__MSG_PACKED)) {
+        fibril__unpack(m);
+    }
+    return rc;
 }
 
 int fibril_actor_send(uint64_t actor, struct fibril_message *m, int64_t deadline_ns)

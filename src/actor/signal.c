@@ -10,6 +10,7 @@
  * nothing overtakes "made". A side whose actor is gone answers it with "died".
  */
 #include "actor/actor.h"
+#include "actor/remote.h"
 
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -23,6 +24,11 @@ static struct fibril__bond *bond_of(struct fibril__half *h)
     FIBRIL_ASSERT(h);
     return CONTAINER_OF((struct fibril__half(*)[2])(void *)(h - h->side), struct fibril__bond,
                         half);
+}
+
+struct fibril__bond *fibril__bond_of(struct fibril__half *h)
+{
+    return bond_of(h);
 }
 
 int fibril__bond_new(uint8_t kind, struct fibril__bond **ret_bond)
@@ -55,6 +61,15 @@ static void take_half(struct fibril__bond *b, unsigned side, struct fibril__acto
     h->owner = a;
     h->live = true;
     fibril__list_push(&a->bonds, &h->link);
+}
+
+/* a is asked. */
+static void take_asked(struct fibril__bond *b, struct fibril__actor *a)
+{
+    take_half(b, 1, a);
+    if (fibril__is_remote(a)) {
+        fibril__remote_tied(a, b);
+    }
 }
 
 static void leave_half(struct fibril__half *h)
@@ -92,7 +107,9 @@ void fibril__signal_put(struct fibril__actor *a, struct fibril__bond *b, uint64_
 void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bool kill,
                           struct fibril__bond *memory)
 {
-    if (kill) {
+    if (fibril__is_remote(a)) {
+        fibril__remote_exit(a, from, reason);
+    } else if (kill) {
         tell_to_end(a, FIBRIL_EXIT_KILLED);
     } else if (a->flags & FIBRIL__A_TRAPS) {
         fibril__signal_put(a, memory, FIBRIL_TAG_EXIT, from, 0, reason);
@@ -159,7 +176,10 @@ static void hear(struct fibril__half *h, unsigned news, int reason)
         return;
     }
     leave_half(h);
-    if (news == FIBRIL__NEWS_DIED) {
+    if (fibril__is_remote(a)) {
+        fibril__remote_hears(a, b, h->side, news, reason);
+        fibril__bond_free(b);
+    } else if (news == FIBRIL__NEWS_DIED) {
         tell_of_death(a, b, h->side, reason);
     } else {
         fibril__bond_free(b);
@@ -178,7 +198,7 @@ static void arrive(struct fibril_post *p)
     }
     struct fibril__actor *a = fibril__actor_here(b->id[1]);
     if (a) {
-        take_half(b, 1, a);
+        take_asked(b, a);
         if (b->kind == FIBRIL__LINK) {
             a->flags |= FIBRIL__A_TWINS;
         }
@@ -238,7 +258,7 @@ void fibril__bond_tie(struct fibril__bond *b, struct fibril__actor *a, uint64_t 
     b->number[1] = (uint8_t)number;
     take_half(b, 0, a);
     if (other) {
-        take_half(b, 1, other);
+        take_asked(b, other);
         return;
     }
     b->half[1].news = FIBRIL__NEWS_MADE;
@@ -388,11 +408,9 @@ static int exit_by_post(uint64_t from, uint64_t actor, unsigned number, int reas
     return 0;
 }
 
-int fibril_actor_exit(uint64_t actor, int reason)
+int fibril__actor_exit_from(uint64_t from, uint64_t actor, int reason)
 {
-    struct fibril__actor *self = fibril__actor_self();
     struct fibril__actor *a = fibril__actor_here(actor);
-    uint64_t from = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
     unsigned number;
     bool kill = reason == FIBRIL_EXIT_KILL;
     if (!a) {
@@ -405,10 +423,17 @@ int fibril_actor_exit(uint64_t actor, int reason)
             return rc;
         }
     }
-    if (!kill && !memory && a == self && reason == FIBRIL_EXIT_NORMAL) {
+    if (!kill && !memory && actor == from && reason == FIBRIL_EXIT_NORMAL) {
         tell_to_end(a, reason);
         return 0;
     }
     fibril__actor_signal(a, from, reason, kill, memory);
     return 0;
+}
+
+int fibril_actor_exit(uint64_t actor, int reason)
+{
+    struct fibril__actor *self = fibril__actor_self();
+    uint64_t from = self ? atomic_load_explicit(&self->id, memory_order_relaxed) : 0;
+    return fibril__actor_exit_from(from, actor, reason);
 }

@@ -152,7 +152,8 @@ struct fibril__actor *fibril__actor_take(unsigned number)
     a->extra = NULL;
     a->awaiting = a->last_tag = a->received = 0;
     a->reason = a->call_result = 0;
-    a->flags = a->overflow = 0;
+    a->flags = 0;
+    __atomic_store_n(&a->overflow, 0, __ATOMIC_RELAXED);
     atomic_store_explicit(&a->listed, 0, memory_order_relaxed);
     __atomic_store_n(&a->number, (uint8_t)number, __ATOMIC_RELAXED);
     a->generation++;

@@ -19,25 +19,28 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
 
+enum { SOCKET = 3, PIPES };
+
 struct fibril_process {
     pid_t pid;
     int pidfd;
-    int pipes[3]; /* our ends, or -1 */
-    bool over;    /* reaped */
-    int status;   /* as waitpid(2), when over; -ECHILD if somebody else has reaped it */
+    int pipes[PIPES]; /* our ends, or -1; the last is a socket */
+    bool over;        /* reaped */
+    int status;       /* as waitpid(2), when over; -ECHILD if somebody else has reaped it */
 };
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
-static void close_all(const int fds[3])
+static void close_all(const int fds[PIPES])
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < PIPES; i++) {
         if (fds[i] >= 0) {
             close(fds[i]);
         }
@@ -76,27 +79,43 @@ static int make_pipe(bool child_reads, int *ret_ours, int *ret_child)
     return rc;
 }
 
-static int make_pipes(const struct fibril_process_opts *opts, int ours[3], int child[3])
+static int make_socket(int *ret_ours, int *ret_child)
 {
-    const bool wanted[3] = {opts->pipe_stdin, opts->pipe_stdout, opts->pipe_stderr};
-    int rc = 0;
-    for (int i = 0; i < 3 && rc == 0; i++) {
-        if (wanted[i]) {
-            rc = make_pipe(i == 0, &ours[i], &child[i]);
-        }
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+        return -errno;
+    }
+    *ret_ours = fds[0];
+    *ret_child = fds[1];
+    int rc = lift(ret_ours);
+    rc = rc < 0 ? rc : lift(ret_child);
+    if (rc == 0 && fcntl(*ret_ours, F_SETFL, O_NONBLOCK) != 0) {
+        rc = -errno;
     }
     return rc;
 }
 
+static int make_pipes(const struct fibril_process_opts *opts, int ours[PIPES], int child[PIPES])
+{
+    const bool wanted[SOCKET] = {opts->pipe_stdin, opts->pipe_stdout, opts->pipe_stderr};
+    int rc = 0;
+    for (int i = 0; i < SOCKET && rc == 0; i++) {
+        if (wanted[i]) {
+            rc = make_pipe(i == 0, &ours[i], &child[i]);
+        }
+    }
+    return rc == 0 && opts->socket ? make_socket(&ours[SOCKET], &child[SOCKET]) : rc;
+}
+
 /* What happens in the child before the exec. */
-static int describe(const struct fibril_process_opts *opts, const int child[3],
+static int describe(const struct fibril_process_opts *opts, const int child[PIPES],
                     posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr)
 {
     sigset_t none;
     sigemptyset(&none);
     int rc = posix_spawnattr_setsigmask(attr, &none);
     rc = rc ? rc : posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK);
-    for (int i = 0; i < 3 && rc == 0; i++) {
+    for (int i = 0; i < PIPES && rc == 0; i++) { /* the socket last: 3 may be a pipe's here */
         if (child[i] >= 0) {
             rc = posix_spawn_file_actions_adddup2(actions, child[i], i);
         }
@@ -107,7 +126,7 @@ static int describe(const struct fibril_process_opts *opts, const int child[3],
     return -rc;
 }
 
-static int spawn(const struct fibril_process_opts *opts, const int child[3], pid_t *ret_pid)
+static int spawn(const struct fibril_process_opts *opts, const int child[PIPES], pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -143,7 +162,7 @@ static int open_pidfd(pid_t pid)
 
 static int start(const struct fibril_process_opts *opts, struct fibril_process *p)
 {
-    int child[3] = {-1, -1, -1};
+    int child[PIPES] = {-1, -1, -1, -1};
     int rc = make_pipes(opts, p->pipes, child);
     rc = rc < 0 ? rc : spawn(opts, child, &p->pid);
     rc = rc < 0 ? rc : open_pidfd(p->pid);
@@ -172,7 +191,7 @@ int fibril_process_start(const struct fibril_process_opts *opts,
     if (!p) {
         return -ENOMEM;
     }
-    *p = (struct fibril_process){.pipes = {-1, -1, -1}};
+    *p = (struct fibril_process){.pipes = {-1, -1, -1, -1}};
     int rc = start(opts, p);
     if (rc < 0) {
         fibril__free(p);
@@ -191,7 +210,14 @@ pid_t fibril_process_pid(const struct fibril_process *p)
 
 int fibril_process_pipe(const struct fibril_process *p, int which)
 {
-    return which >= 0 && which < 3 ? p->pipes[which] : -1;
+    return which >= 0 && which < SOCKET ? p->pipes[which] : -1;
+}
+
+int fibril_process_take_socket(struct fibril_process *p)
+{
+    int fd = p->pipes[SOCKET];
+    p->pipes[SOCKET] = -1;
+    return fd;
 }
 
 void fibril_process_close_pipe(struct fibril_process *p, int which)
@@ -262,8 +288,11 @@ void fibril_process_free(struct fibril_process *p)
     if (!p) {
         return;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < SOCKET; i++) {
         fibril_process_close_pipe(p, i);
+    }
+    if (p->pipes[SOCKET] >= 0) {
+        fibril_close(p->pipes[SOCKET]);
     }
     if (!look(p)) {
         int pidfd = fcntl(p->pidfd, F_DUPFD_CLOEXEC, 3);
