@@ -108,6 +108,9 @@ PyObject *fibril__pystate_context(const PyThreadState *ts);
 
 /* ---- slices (pystate_slice.c, pystate_frames.c) ---- */
 
+/* Whether this version counts calls of C. */
+#define FIBRIL__HAS_C_DEPTH (PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000)
+
 /* The part of a thread state that belongs to one of several contexts which share it: what greenlets
  * and tasklets exchange at a switch. The running context's slice is stale; what it last held is in
  * the thread state. */
@@ -128,9 +131,23 @@ struct fibril__pyslice {
     void *executor;
     uintptr_t c_stack[3]; /* the bounds that CPython checks the stack pointer against */
 #endif
-    int depth, c_depth; /* calls under way */
-    int trash, tracing;
+    int depth; /* calls under way */
+#if FIBRIL__HAS_C_DEPTH
+    int c_depth;
+#endif
+    int16_t trash, tracing; /* small numbers: CPython puts objects off beyond 50 levels */
 };
+
+/* A context that has not begun counts its calls from nothing, those of C from c_depth on. */
+static inline void fibril__pyslice_count_from(struct fibril__pyslice *s, int c_depth)
+{
+    s->depth = 0;
+#if FIBRIL__HAS_C_DEPTH
+    s->c_depth = c_depth;
+#else
+    (void)c_depth;
+#endif
+}
 
 /* Whether this build can have several contexts in a thread state. */
 extern const bool fibril__pyslice_possible;

@@ -16,8 +16,6 @@
 
 #if !FIBRIL_PY_PORTABLE
 
-#define HAS_C_DEPTH (PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000)
-
 const bool fibril__pyslice_possible = true;
 
 /* ---- what has changed its name ---- */
@@ -95,7 +93,7 @@ int fibril__pyslice_depth(const PyThreadState *ts)
 
 int fibril__pyslice_c_depth(const PyThreadState *ts)
 {
-#if HAS_C_DEPTH
+#if FIBRIL__HAS_C_DEPTH
     return C_DEPTH_BASE - ts->c_recursion_remaining;
 #else
     (void)ts;
@@ -106,12 +104,12 @@ int fibril__pyslice_c_depth(const PyThreadState *ts)
 static inline void save_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
     s->depth = LIMIT(ts) - FIBRIL__REMAINING(ts);
-    s->tracing = ts->tracing;
-#if HAS_C_DEPTH
+    s->tracing = (int16_t)ts->tracing;
+#if FIBRIL__HAS_C_DEPTH
     s->c_depth = C_DEPTH_BASE - ts->c_recursion_remaining;
 #endif
 #if PY_VERSION_HEX < 0x030d0000
-    s->trash = TRASH(ts);
+    s->trash = (int16_t)TRASH(ts);
 #else
     s->later = ts->delete_later;
     ts->delete_later = NULL;
@@ -126,7 +124,7 @@ static inline void load_counts(struct fibril__pyslice *s, PyThreadState *ts)
 {
     FIBRIL__REMAINING(ts) = LIMIT(ts) - s->depth;
     ts->tracing = s->tracing;
-#if HAS_C_DEPTH
+#if FIBRIL__HAS_C_DEPTH
     ts->c_recursion_remaining = C_DEPTH_BASE - s->c_depth;
 #endif
 #if PY_VERSION_HEX < 0x030d0000

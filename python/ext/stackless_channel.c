@@ -126,10 +126,9 @@ static NOINLINE PyObject *meet(struct world *w, struct channel *c, struct taskle
     if (UNLIKELY(partner->world != w)) {
         return meet_elsewhere(w, self, partner);
     }
-    bool done;
     struct tasklet *next = order(w, c, self, partner, direction);
-    PyObject *result = fibril__slp_go(w, self, next, &done);
-    if (UNLIKELY(!done)) {
+    PyObject *result = fibril__slp_go(w, self, next);
+    if (UNLIKELY(!result) && w->refused) {
         unmeet(w, c, self, partner, direction);
         take_back(self);
     }
@@ -137,8 +136,7 @@ static NOINLINE PyObject *meet(struct world *w, struct channel *c, struct taskle
 }
 
 /* Nobody does. */
-static NOINLINE bool enqueue(struct world *w, struct channel *c, struct tasklet *self,
-                             int direction)
+static NOINLINE bool enqueue(struct channel *c, struct tasklet *self, int direction)
 {
     if (UNLIKELY(self->block_trap)) {
         refuse(self, PyExc_RuntimeError, "this tasklet does not like to be blocked.");
@@ -148,31 +146,29 @@ static NOINLINE bool enqueue(struct world *w, struct channel *c, struct tasklet 
         refuse(self, PyExc_ValueError, "Send/receive operation on a closed channel");
         return false;
     }
-    fibril__slp_ring_remove(w, self);
+    fibril__slp_ring_remove(self->world, self);
     fibril__slp_queue_append(c, self, direction);
     return true;
 }
 
-static NOINLINE void dequeue(struct world *w, struct tasklet *self)
+static NOINLINE PyObject *undo_wait(struct tasklet *self)
 {
-    fibril__slp_queue_remove(self);
-    fibril__slp_ring_first(w, self);
-    take_back(self);
+    if (self->world->refused) {
+        fibril__slp_queue_remove(self);
+        fibril__slp_ring_first(self->world, self);
+        take_back(self);
+    }
+    return NULL;
 }
 
-/* Small: what it keeps in registers is on each parked stack. */
-static NOINLINE PyObject *wait(struct world *w, struct channel *c, struct tasklet *self,
-                               int direction)
+/* Small: what it keeps in registers is on each parked stack. That is `self`. */
+static NOINLINE PyObject *wait(struct channel *c, struct tasklet *self, int direction)
 {
-    if (UNLIKELY(!enqueue(w, c, self, direction))) {
+    if (UNLIKELY(!enqueue(c, self, direction))) {
         return NULL;
     }
-    bool done;
-    PyObject *result = fibril__slp_go(w, self, w->current, &done);
-    if (UNLIKELY(!done)) {
-        dequeue(w, self);
-    }
-    return result;
+    PyObject *result = fibril__slp_go(self->world, self, self->world->current);
+    return LIKELY(result) ? result : undo_wait(self);
 }
 
 static inline bool meets(const struct channel *c, int direction)
@@ -189,7 +185,7 @@ static NOINLINE PyObject *act_slowly(struct world *w, struct channel *c, PyObjec
     self->value = value;
     PyObject *result = NULL;
     if (notify(w, c, self, direction, !meets(c, direction)) == 0) {
-        result = meets(c, direction) ? meet(w, c, self, direction) : wait(w, c, self, direction);
+        result = meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction);
     }
     tasklet_set_value(self, before);
     return result;
@@ -212,7 +208,7 @@ static PyObject *act(struct channel *c, PyObject *value, int direction)
     }
     Py_DECREF(Py_None);
     self->value = value;
-    return meets(c, direction) ? meet(w, c, self, direction) : wait(w, c, self, direction);
+    return meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction);
 }
 
 /* ---- methods ---- */

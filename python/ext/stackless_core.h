@@ -39,11 +39,13 @@ struct tasklet {
     PyObject_HEAD struct tasklet *next, *prev; /* ring: circular; queue: NULL at the ends */
     struct world *world;                       /* its thread's; kept by reference */
     PyObject *value; /* what it goes on with; before it is set up: its function */
-    PyObject *call;  /* (function, args, kwargs) until it ends, or, once it has begun, just the
+    PyObject *call;  /* (function, args, kwargs) until it ends, or, without arguments, just the
                         function; NULL: not set up */
     PyObject *weakrefs;
-    struct channel *channel;           /* AT_QUEUE: which */
-    struct tasklet *later;             /* in the world's list of those that are back */
+    union {
+        struct channel *channel; /* AT_QUEUE: which */
+        struct tasklet *later;   /* away: in the world's list of those that are back */
+    };
     PyObject *thrown;                  /* a bomb for when its wait outside ends; NULL: none */
     struct tasklet *next_live, **live; /* in the world's list of those that have a stack */
     struct fibril *fibril;             /* from its beginning to its end */
@@ -56,6 +58,7 @@ struct tasklet {
     bool atomic : 1, ignore_nesting : 1, block_trap : 1, pending_irq : 1;
     bool interrupted : 1; /* between two instructions, by run(timeout) */
     bool recorded : 1;    /* its fibril's record (fibril_py.h) has been made for it */
+    bool hidden : 1;      /* from the garbage collector: see stackless_ring.c */
 };
 
 struct channel {
@@ -91,6 +94,7 @@ struct world {
     struct fibril_waker *waker; /* the dispatcher waits there */
     struct fibril *dispatcher;
     struct tasklet *live; /* have a stack; main is not among them */
+    bool refused;         /* the last fibril__slp_go that came back has changed nothing */
     int switch_trap;
     int schedlock; /* a callback runs: no switch, and the turn is kept whatever it does */
     int c_depth;   /* calls of C under way where tasklets begin */
@@ -144,6 +148,8 @@ void fibril__slp_ring_follow(struct world *w, struct tasklet *t);
 void fibril__slp_ring_first(struct world *w, struct tasklet *t);
 /* Gives the reference to the caller. */
 void fibril__slp_ring_remove(struct world *w, struct tasklet *t);
+/* Of one that has not begun and stands in the ring: until it leaves that. */
+void fibril__slp_ring_hide(struct tasklet *t);
 
 /* ---- worlds (stackless_thread.c, stackless_world.c) ---- */
 
@@ -193,9 +199,8 @@ struct world *fibril__slp_worlds(void);
 
 /* Runs `next` (NULL: whoever there is, waiting for one) instead of `prev`, the running one, which
  * the caller has put where it belongs. Returns what prev goes on with, or NULL with an exception;
- * *ret_done says whether anything has been changed: not, if it failed at once. */
-PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next,
-                         bool *ret_done);
+ * then w->refused says whether it failed at once, with nothing changed. */
+PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next);
 
 /* What the main tasklet, which is blocked, hears when nobody can unblock it. */
 PyObject *fibril__slp_deadlock_bomb(const struct tasklet *guard);

@@ -22,9 +22,8 @@ static PyObject *schedule_with(PyObject *value, bool remove)
         fibril__slp_ring_remove(w, self);
         w->dead = self; /* whoever arrives drops it */
     }
-    bool done;
-    PyObject *result = fibril__slp_go(w, self, next, &done);
-    if (UNLIKELY(!done)) {
+    PyObject *result = fibril__slp_go(w, self, next);
+    if (UNLIKELY(!result) && w->refused) {
         if (remove) {
             w->dead = NULL;
             fibril__slp_ring_first(w, self);

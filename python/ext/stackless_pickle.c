@@ -34,6 +34,17 @@ int fibril__slp_restorable(struct tasklet *t)
     return obstacle ? restorable : -1;
 }
 
+static PyObject *unstarted(const struct tasklet *t)
+{
+    bool bare = t->call && !PyTuple_CheckExact(t->call);
+    PyObject *call = bare ? Py_BuildValue("(O()O)", t->call, Py_None) : t->call;
+    PyObject *result = bare && !call ? NULL : ask("unstarted", t->value, call ? call : Py_None);
+    if (bare) {
+        Py_XDECREF(call);
+    }
+    return result;
+}
+
 PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused)
 {
     struct tasklet *t = tasklet_of(self);
@@ -44,13 +55,12 @@ PyObject *fibril__slp_reduce(PyObject *self, PyObject *unused)
     }
     int flags =
         t->atomic | t->ignore_nesting << 1 | t->block_trap << 2 | (t->place == AT_RING) << 3;
-    PyObject *both = is_suspended(t) ? ask("suspended", self, t->value)
-                                     : ask("unstarted", t->value, t->call ? t->call : Py_None);
+    PyObject *both = is_suspended(t) ? ask("suspended", self, t->value) : unstarted(t);
     if (!both) {
         return NULL;
     }
     PyObject *value = PyTuple_GET_ITEM(both, 0), *call = PyTuple_GET_ITEM(both, 1);
-    PyObject *channel = t->channel ? (PyObject *)t->channel : Py_None;
+    PyObject *channel = t->place == AT_QUEUE ? (PyObject *)t->channel : Py_None;
     PyObject *result = Py_BuildValue("O()(iOOO)", Py_TYPE(self), flags, value, call, channel);
     Py_DECREF(both);
     return result;

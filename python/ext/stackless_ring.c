@@ -3,6 +3,10 @@
  * The ring of runnable tasklets. The running one stands first; new ones go to the end, which is
  * right before it. What `next` and `prev` of tasklets show is this ring, so its order is part of
  * the interface.
+ *
+ * One in the ring is alive whatever refers to it, and so is all that it refers to. The garbage
+ * collector learns nothing by looking at it, so new ones are hidden from it until they first leave
+ * the ring: of a million that are made at once, all would be looked at again and again.
  */
 #include "stackless_core.h"
 
@@ -47,4 +51,16 @@ void fibril__slp_ring_remove(struct world *w, struct tasklet *t)
     t->prev->next = t->next;
     t->next = t->prev = NULL;
     t->place = AT_NONE;
+    if (UNLIKELY(t->hidden)) {
+        t->hidden = false;
+        PyObject_GC_Track(t);
+    }
+}
+
+void fibril__slp_ring_hide(struct tasklet *t)
+{
+    if (!t->hidden && t->place == AT_RING && PyObject_GC_IsTracked((PyObject *)t)) {
+        t->hidden = true;
+        PyObject_GC_UnTrack(t);
+    }
 }

@@ -12,6 +12,14 @@ static int fail(const char *text)
     return -1;
 }
 
+/* Of a call without arguments only the function is kept. */
+static PyObject *call_of(PyObject *fn, PyObject *args, PyObject *kwargs)
+{
+    bool bare = PyTuple_GET_SIZE(args) == 0 && !kwargs && PyVectorcall_Function(fn) &&
+                !PyTuple_CheckExact(fn);
+    return bare ? Py_NewRef(fn) : PyTuple_Pack(3, fn, args, kwargs ? kwargs : Py_None);
+}
+
 static int set_up(struct tasklet *t, PyObject *args, PyObject *kwargs)
 {
     if (!t->world->ts) {
@@ -20,7 +28,7 @@ static int set_up(struct tasklet *t, PyObject *args, PyObject *kwargs)
     if (!t->value || t->value == Py_None) {
         return fail("the tasklet was not bound to a function");
     }
-    PyObject *call = PyTuple_Pack(3, t->value, args, kwargs ? kwargs : Py_None);
+    PyObject *call = call_of(t->value, args, kwargs);
     PyObject *context =
         fibril__pystate_context(PyThreadState_Get()) ? PyContext_CopyCurrent() : NULL;
     if (!call || PyErr_Occurred()) {
@@ -121,6 +129,7 @@ PyObject *fibril__slp_setup(PyObject *self, PyObject *args, PyObject *kwargs)
     if (set_up(t, args, kwargs) < 0 || fibril__slp_insert(t) < 0) {
         return NULL;
     }
+    fibril__slp_ring_hide(t);
     return Py_NewRef(self);
 }
 
@@ -287,8 +296,8 @@ static PyObject *get_prev(PyObject *self, void *unused)
 static PyObject *get_channel(PyObject *self, void *unused)
 {
     (void)unused;
-    struct channel *c = tasklet_of(self)->channel;
-    return Py_NewRef(c ? (PyObject *)c : Py_None);
+    const struct tasklet *t = tasklet_of(self);
+    return Py_NewRef(t->place == AT_QUEUE ? (PyObject *)t->channel : Py_None);
 }
 
 static PyObject *get_frame(PyObject *self, void *unused)

@@ -105,6 +105,7 @@ void fibril__slp_abandon(struct tasklet *t)
 /* Whoever arrives drops the one that has ended. */
 static inline void arrive(struct world *w)
 {
+    w->refused = false;
     if (UNLIKELY(!w->attached)) {
         w->attached = true;
         PyEval_RestoreThread(w->ts);
@@ -149,32 +150,6 @@ static NOINLINE void transfer_away(struct world *w, struct tasklet *next)
     give_turn(w, next);
     fibril_turn_let(next->fibril);
     fibril_turn_wait();
-}
-
-static int transfer(struct world *w, struct tasklet *prev, struct tasklet *next)
-{
-    if (UNLIKELY(fibril__slp_begin(next) < 0)) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    fibril__pyslice_save(&prev->slice, w->ts);
-    if (UNLIKELY(next->away)) {
-        transfer_away(w, next);
-    } else {
-        let_go(w);
-        give_turn(w, next);
-        if (UNLIKELY(fibril_turn_hand_over(next->fibril) < 0)) {
-            if (next->begun) {
-                fibril__pyslice_save(&next->slice, w->ts);
-            }
-            give_turn(w, prev);
-            arrive(w);
-            PyErr_NoMemory();
-            return -1;
-        }
-    }
-    arrive(w);
-    return 0;
 }
 
 /* Nobody is runnable: waits until prev is. */
@@ -241,15 +216,14 @@ static inline void notify(struct world *w, struct tasklet *prev, struct tasklet 
     }
 }
 
-static PyObject *go_elsewhere(struct world *w, struct tasklet *prev, struct tasklet *next,
-                              bool *ret_done)
+static PyObject *go_elsewhere(struct world *w, struct tasklet *prev, struct tasklet *next)
 {
     struct world *other = next->world;
     if (!other || !other->ts) {
         PyErr_SetString(PyExc_RuntimeError, "tasklet has no thread");
         return NULL;
     }
-    *ret_done = true;
+    w->refused = false;
     if (next->place == AT_QUEUE) {
         fibril__slp_queue_remove(next);
         fibril__slp_ring_append(other, next);
@@ -263,7 +237,7 @@ static PyObject *go_elsewhere(struct world *w, struct tasklet *prev, struct task
 }
 
 /* What the deadlocked one, or the one that waits in run(), hears. */
-static PyObject *refuse_to_block(struct world *w, struct tasklet *prev, bool *ret_done)
+static PyObject *refuse_to_block(struct world *w, struct tasklet *prev)
 {
     struct tasklet *guard = fibril__slp_guard(w);
     if (guard->place != AT_NONE) {
@@ -274,21 +248,20 @@ static PyObject *refuse_to_block(struct world *w, struct tasklet *prev, bool *re
     if (fibril__slp_is_bomb(prev->value)) {
         tasklet_set_value(guard, Py_NewRef(prev->value));
     }
-    return fibril__slp_go(w, prev, guard, ret_done);
+    return fibril__slp_go(w, prev, guard);
 }
 
-static PyObject *block(struct world *w, struct tasklet *prev, bool *ret_done)
+static PyObject *block(struct world *w, struct tasklet *prev)
 {
     const struct tasklet *guard = fibril__slp_guard(w);
     bool revive = !(w->runflags & RUN_THREADBLOCK) && guard->place == AT_NONE;
     if (w->out == 0 && (revive || !fibril__slp_world_hopeful(w))) {
-        return refuse_to_block(w, prev, ret_done);
+        return refuse_to_block(w, prev);
     }
     if (w->switch_trap) {
         PyErr_SetString(PyExc_RuntimeError, "switch_trap");
         return NULL;
     }
-    *ret_done = true;
     notify(w, prev, NULL);
     wait_for_turn(w, prev);
     return claim(prev);
@@ -322,21 +295,68 @@ static inline void place(struct world *w, struct tasklet *next)
     w->current = next;
 }
 
-PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next,
-                         bool *ret_done)
+/* There is no memory to keep the stack of prev, which goes on with an exception. */
+static NOINLINE PyObject *stay(struct tasklet *prev)
 {
-    *ret_done = false;
+    struct world *w = prev->world;
+    if (w->turn->begun) {
+        fibril__pyslice_save(&w->turn->slice, w->ts);
+    }
+    give_turn(w, prev);
+    arrive(w);
+    return PyErr_NoMemory();
+}
+
+static NOINLINE PyObject *no_stack(struct world *w)
+{
+    w->refused = false;
+    return PyErr_NoMemory();
+}
+
+/* Whom to hand over to, or NULL: that has been done. */
+static NOINLINE struct fibril *depart(struct world *w, struct tasklet *prev, struct tasklet *next)
+{
+    fibril__pyslice_save(&prev->slice, w->ts);
+    if (UNLIKELY(next->away)) {
+        transfer_away(w, next);
+        return NULL;
+    }
+    let_go(w);
+    give_turn(w, next);
+    return next->fibril;
+}
+
+static NOINLINE PyObject *go_on(struct tasklet *prev)
+{
+    arrive(prev->world);
+    return claim(prev);
+}
+
+/* In three, and called last: of who switches only this frame is on its parked stack, and only
+ * `prev` is in it. */
+static NOINLINE PyObject *transfer(struct world *w, struct tasklet *prev, struct tasklet *next)
+{
+    struct fibril *to = depart(w, prev, next);
+    if (LIKELY(to) && UNLIKELY(fibril_turn_hand_over(to) < 0)) {
+        return stay(prev);
+    }
+    return go_on(prev);
+}
+
+PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next)
+{
+    w->refused = true;
     if (UNLIKELY(!next)) {
-        return block(w, prev, ret_done);
+        return block(w, prev);
     }
     if (UNLIKELY(next->world != w)) {
-        return go_elsewhere(w, prev, next, ret_done);
+        return go_elsewhere(w, prev, next);
     }
     if (prev == next) {
-        *ret_done = true;
         if (--w->ticks == 0 || w->out) {
             fibril__slp_breathe(w);
         }
+        w->refused = false;
         return claim(prev);
     }
     if (UNLIKELY(w->switch_trap)) {
@@ -353,7 +373,6 @@ PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *
     if (UNLIKELY(fibril__slp_begin(next) < 0)) {
         return PyErr_NoMemory();
     }
-    *ret_done = true;
     place(w, next);
     notify(w, prev, next);
     if (UNLIKELY(w->interval > 0) && !(w->runflags & RUN_TOTALTIMEOUT)) {
@@ -363,16 +382,14 @@ PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *
         fibril__slp_breathe(w);
         next = w->current;
         if (next == prev) {
+            w->refused = false;
             return claim(prev);
         }
         if (!next) {
-            return block(w, prev, ret_done);
+            return block(w, prev);
         }
     }
-    if (UNLIKELY(transfer(w, prev, next) < 0)) {
-        return NULL;
-    }
-    return claim(prev);
+    return LIKELY(fibril__slp_begin(next) == 0) ? transfer(w, prev, next) : no_stack(w);
 }
 
 /* ---- ending ---- */
@@ -515,17 +532,11 @@ PyObject *fibril__slp_claim(struct tasklet *t)
     return claim(t);
 }
 
-/* Whether it may run its function: not, with an exception set, if it has been killed before. Of a
- * call without arguments only the function is kept. */
+/* Whether it may run its function: not, with an exception set, if it has been killed before. */
 static NOINLINE bool may_call(struct tasklet *t)
 {
-    PyObject *fn = PyTuple_GET_ITEM(t->call, 0);
+    PyObject *fn = PyTuple_CheckExact(t->call) ? PyTuple_GET_ITEM(t->call, 0) : t->call;
     PyObject *value = fn == fibril__slp_resume ? Py_NewRef(Py_None) : claim(t);
-    bool bare = PyTuple_GET_SIZE(PyTuple_GET_ITEM(t->call, 1)) == 0 &&
-                PyTuple_GET_ITEM(t->call, 2) == Py_None && PyVectorcall_Function(fn);
-    if (bare) {
-        Py_SETREF(t->call, Py_NewRef(fn));
-    }
     Py_XDECREF(value);
     return value != NULL;
 }
@@ -571,8 +582,7 @@ static void begin_slice(struct world *w, struct tasklet *t)
     fibril__pyslice_fresh(&t->slice, w->ts, t->frames, TASKLET_FRAMES);
     fibril__pyslice_on_stack(w->ts, low, bytes);
     fibril__pyslice_save(&t->slice, w->ts);
-    t->slice.depth = 0;
-    t->slice.c_depth = w->c_depth;
+    fibril__pyslice_count_from(&t->slice, w->c_depth);
     fibril__pyslice_load(&t->slice, w->ts);
 }
 

@@ -98,7 +98,7 @@ static PyObject *run_there(struct tasklet *t)
 static PyObject *run_here(struct world *w, struct tasklet *t, bool remove)
 {
     struct tasklet *prev = w->current;
-    bool was_free = t->place == AT_NONE, done;
+    bool was_free = t->place == AT_NONE;
     if (fibril__slp_insert(t) < 0) {
         return NULL;
     }
@@ -107,8 +107,8 @@ static PyObject *run_here(struct world *w, struct tasklet *t, bool remove)
         fibril__slp_ring_remove(w, prev);
         w->dead = prev;
     }
-    PyObject *result = fibril__slp_go(w, prev, t, &done);
-    if (!done) {
+    PyObject *result = fibril__slp_go(w, prev, t);
+    if (!result && w->refused) {
         if (removed) {
             w->dead = NULL;
             fibril__slp_ring_first(w, prev);
@@ -192,8 +192,7 @@ static PyObject *throw_out(struct world *w, struct tasklet *t, bool pending, PyO
     if (rc == 0 || pending || t->world != w) {
         Py_RETURN_NONE;
     }
-    bool done;
-    return fibril__slp_go(w, w->current, t, &done);
+    return fibril__slp_go(w, w->current, t);
 }
 
 PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pending, PyObject *bomb)
@@ -211,11 +210,10 @@ PyObject *fibril__slp_throw_bomb(struct world *w, struct tasklet *t, bool pendin
         return throw_later(t, bomb);
     }
     struct tasklet *prev = w->current;
-    bool done;
     PyObject *before = t->value;
     t->value = bomb;
-    PyObject *result = fibril__slp_go(w, prev, t, &done);
-    if (!done) {
+    PyObject *result = fibril__slp_go(w, prev, t);
+    if (!result && w->refused) {
         t->value = before;
         Py_DECREF(bomb);
     } else {

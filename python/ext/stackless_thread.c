@@ -76,9 +76,8 @@ static void let_finish(struct world *w)
 {
     enum { ROUNDS = 1000, PAUSE_NS = 1000000 };
     for (int i = 0; i < ROUNDS && (w->out || w->main->next != w->main); i++) {
-        bool done;
         if (w->main->next != w->main) {
-            PyObject *result = fibril__slp_go(w, w->main, w->main->next, &done);
+            PyObject *result = fibril__slp_go(w, w->main, w->main->next);
             if (!result) {
                 PyErr_WriteUnraisable(object_of(w->main));
             }

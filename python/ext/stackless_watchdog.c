@@ -90,11 +90,10 @@ static int interrupt(struct world *w)
     }
     t->pending_irq = false;
     Py_XSETREF(w->interrupted, Py_NewRef(object_of(t)));
-    bool done;
     Py_INCREF(t);
     tasklet_set_value(t, Py_NewRef(Py_None));
     t->interrupted = true;
-    PyObject *result = fibril__slp_go(w, t, guard, &done);
+    PyObject *result = fibril__slp_go(w, t, guard);
     t->interrupted = false;
     Py_DECREF(t);
     Py_XDECREF(result);
@@ -116,12 +115,11 @@ int fibril__slp_tick(struct world *w)
 
 static PyObject *wait_for_others(struct world *w, struct tasklet *self)
 {
-    bool done;
     Py_INCREF(self);
     fibril__slp_ring_remove(w, self);
     Py_DECREF(self);
     tasklet_set_value(self, Py_NewRef(Py_None));
-    PyObject *result = fibril__slp_go(w, self, w->current, &done);
+    PyObject *result = fibril__slp_go(w, self, w->current);
     if (self->place == AT_NONE) {
         Py_INCREF(self);
         fibril__slp_ring_first(w, self);
