@@ -4,10 +4,11 @@
  * of a thread share its PyThreadState, of which each has a slice (pystate.h), and take turns
  * (fibril_turn in embed.h).
  *
- *     stackless_ring.c      the runnable tasklets of a thread
+ *     stackless_ring.c      the runnable tasklets of a thread; the queues of channels
  *     stackless_thread.c    worlds: what the tasklets of a thread share; making and ending them
  *     stackless_world.c     I/O; waiting for something to do
- *     stackless_switch.c    who runs next; beginning and ending
+ *     stackless_switch.c    who runs next; stackless_turn.h: the steps of that
+ *     stackless_life.c      beginning and ending
  *     stackless_bomb.c      exceptions on their way to another tasklet; stackless_throw.c to one
  *                           that is outside
  *     stackless_tasklet.c   the type; stackless_state.c its attributes and setting up
@@ -151,6 +152,11 @@ void fibril__slp_ring_remove(struct world *w, struct tasklet *t);
 /* Of one that has not begun and stands in the ring: until it leaves that. */
 void fibril__slp_ring_hide(struct tasklet *t);
 
+/* Makes t, which the queue takes the caller's reference to, the last that waits in c. */
+void fibril__slp_queue_append(struct channel *c, struct tasklet *t, int direction);
+/* Takes t, which waits in a channel, out of it; a reference for the caller. */
+void fibril__slp_queue_remove(struct tasklet *t);
+
 /* ---- worlds (stackless_thread.c, stackless_world.c) ---- */
 
 extern const struct fibril_turn_hooks fibril__slp_hooks;
@@ -195,7 +201,7 @@ bool fibril__slp_world_hopeful(const struct world *w);
 void fibril__slp_world_unref(struct world *w);
 struct world *fibril__slp_worlds(void);
 
-/* ---- switching (stackless_switch.c) ---- */
+/* ---- switching (stackless_switch.c, stackless_life.c) ---- */
 
 /* Runs `next` (NULL: whoever there is, waiting for one) instead of `prev`, the running one, which
  * the caller has put where it belongs. Returns what prev goes on with, or NULL with an exception;
@@ -207,10 +213,6 @@ PyObject *fibril__slp_deadlock_bomb(const struct tasklet *guard);
 
 /* Leaves the loop to others for a moment. */
 void fibril__slp_breathe(struct world *w);
-
-/* Takes t, which waits in a channel, out of it; a reference for the caller. */
-void fibril__slp_queue_remove(struct tasklet *t);
-void fibril__slp_queue_append(struct channel *c, struct tasklet *t, int direction);
 
 /* t, which does not run and never will again, lets go of its stack and frames. */
 void fibril__slp_abandon(struct tasklet *t);

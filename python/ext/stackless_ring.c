@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring of runnable tasklets. The running one stands first; new ones go to the end, which is
- * right before it. What `next` and `prev` of tasklets show is this ring, so its order is part of
- * the interface.
+ * Where tasklets stand: the ring of runnable ones, and the queues of channels. In the ring the
+ * running one stands first; new ones go to the end, which is right before it. What `next` and
+ * `prev` of tasklets show is this ring, so its order is part of the interface.
  *
  * One in the ring is alive whatever refers to it, and so is all that it refers to. The garbage
  * collector learns nothing by looking at it, so new ones are hidden from it until they first leave
@@ -63,4 +63,30 @@ void fibril__slp_ring_hide(struct tasklet *t)
         t->hidden = true;
         PyObject_GC_UnTrack(t);
     }
+}
+
+/* ---- queues of channels ---- */
+
+void fibril__slp_queue_append(struct channel *c, struct tasklet *t, int direction)
+{
+    t->place = AT_QUEUE;
+    t->blocked = (int8_t)direction;
+    t->channel = c;
+    t->next = NULL;
+    t->prev = c->tail;
+    *(c->tail ? &c->tail->next : &c->head) = t;
+    c->tail = t;
+    c->balance += direction;
+}
+
+void fibril__slp_queue_remove(struct tasklet *t)
+{
+    struct channel *c = t->channel;
+    *(t->prev ? &t->prev->next : &c->head) = t->next;
+    *(t->next ? &t->next->prev : &c->tail) = t->prev;
+    c->balance -= t->blocked;
+    t->next = t->prev = NULL;
+    t->blocked = 0;
+    t->channel = NULL;
+    t->place = AT_NONE;
 }
