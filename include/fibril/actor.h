@@ -235,7 +235,9 @@ FIBRIL_API int fibril_actor_call(uint64_t actor, struct fibril_message *m, int64
 /* Replies to a call. m is taken in every case, and dropped if the call is over. Any OS thread,
  * never parks: replies are not bounded by the caller's mailbox, a call has one at most. */
 FIBRIL_API void fibril_actor_reply(struct fibril_from from, struct fibril_message *m);
-/* Makes the call fail with `error`, a negative errno. -ENOMEM, only if the caller is elsewhere. */
+/* Makes the call fail with `error`, a negative errno. Any OS thread, never parks. Within a loop it
+ * needs no memory; elsewhere a call to the caller fails with -EPIPE if there is none to say why.
+ * -EINVAL, -ENOMEM: the call waits on. */
 FIBRIL_API int fibril_actor_refuse(struct fibril_from from, int error);
 
 /* ---- Receiving ------------------------------------------------------------------------------- */
@@ -286,7 +288,8 @@ FIBRIL_API int fibril_stream_give(struct fibril_from from, struct fibril_message
 
 /* Sends m to the actor at the deadline, if the caller's loop lives until then; with interval_ns > 0
  * then a copy of it each so many nanoseconds, until the actor ends (those that would have come late
- * are left out). A full mailbox is not waited for: the message is dropped, and counted. m is taken
+ * are left out). A full mailbox is not waited for: the message is dropped, and counted, as is a
+ * copy that there is no memory for. m is taken
  * on success. ret_timer may be NULL: the timer cannot be cancelled then; else it is a number that
  * is not used twice. Never parks. -ENOMEM, -EPERM, -ENOTSUP (an interval of what has no copies). */
 FIBRIL_API int fibril_actor_send_at(uint64_t actor, struct fibril_message *m, int64_t deadline_ns,

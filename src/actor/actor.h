@@ -115,6 +115,7 @@ enum fibril__actor_flags {
     FIBRIL__A_ATTACHED = 1u << 2,      /* a fibril that became an actor */
     FIBRIL__A_AWAKE_ON_MAIL = 1u << 3, /* waits at its spot for mail */
     FIBRIL__A_TWINS = 1u << 4,         /* may be linked twice to the same actor */
+    FIBRIL__A_TREE = 1u << 5,          /* a supervisor that has not begun: its tree is to be freed */
 };
 
 /* In `overflow`, above the policy: the record stands for an actor of another process. */
@@ -302,6 +303,8 @@ void fibril__bond_end(struct fibril__half *h, uint8_t news, int reason);
 struct fibril__half *fibril__bond_find(struct fibril__actor *a, uint64_t ref);
 /* As fibril_actor_exit, from that actor. */
 int fibril__actor_exit_from(uint64_t from, uint64_t actor, int reason);
+/* The bond by which another asked a under its ref, for a call or a stream; NULL: none. */
+struct fibril__half *fibril__bond_asked(struct fibril__actor *a, struct fibril_from from);
 /* Gives a an exit signal. `memory` is a bond that becomes its message, or NULL; it is used up. */
 void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bool kill,
                           struct fibril__bond *memory);

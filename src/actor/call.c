@@ -51,9 +51,9 @@ static int watch(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b
 static int await(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b,
                  int64_t deadline_ns)
 {
-    if (a->reply) { /* while the message waited for room */
+    if (a->reply || a->call_result) { /* while the message waited for room */
         fibril__bond_free(b);
-        return 0;
+        return a->reply ? 0 : a->call_result;
     }
     int rc = watch(a, actor, b);
     while (rc == 0 && !a->reply) {
@@ -231,30 +231,52 @@ void fibril_actor_reply(struct fibril_from from, struct fibril_message *m)
     reply_as(from, m, FIBRIL__MSG_REPLY);
 }
 
-int fibril_actor_refuse(struct fibril_from from, int error)
+/* Ends what a waits in under this ref; returns whether it waits in that. */
+static bool fail(struct fibril__actor *a, uint64_t ref, int error)
 {
-    struct fibril_message *m;
-    int rc = error < 0 ? fibril_message_new((uint64_t)-error, 0, NULL, &m) : -EINVAL;
-    struct fibril__actor *here = rc == -ENOMEM ? fibril__actor_here(from.actor) : NULL;
-    if (rc == 0) {
-        reply_as(from, m, FIBRIL__MSG_REFUSAL);
-    } else if (here) { /* it can be told without a message */
-        fibril__call_fail(here, from.ref, error);
-        rc = 0;
+    struct fibril_stream *s = find_stream(a, ref);
+    if (a->awaiting == ref && !a->reply && !a->call_result) {
+        a->call_result = error;
+    } else if (s && !s->result) {
+        s->result = error;
+    } else {
+        return false;
     }
-    return rc;
+    fibril_spot_wake(&a->spot);
+    return true;
 }
 
 void fibril__call_fail(struct fibril__actor *a, uint64_t ref, int error)
 {
-    struct fibril_stream *s = find_stream(a, ref);
-    if (a->awaiting == ref) {
-        a->call_result = error;
-        fibril_spot_wake(&a->spot);
-    } else if (s && !s->result) {
-        s->result = error;
-        fibril_spot_wake(&a->spot);
+    fail(a, ref, error);
+}
+
+/* Within a loop this needs no memory. To another loop, if there is none for a message, what ties
+ * the two actors until the reply comes is ended: the call must not wait for ever. */
+int fibril_actor_refuse(struct fibril_from from, int error)
+{
+    struct fibril__actor *a = fibril__actor_here(from.actor);
+    struct fibril_message *m;
+    if (error >= 0) {
+        return -EINVAL;
     }
+    if (a && !fibril__is_remote(a)) {
+        if (!fail(a, from.ref, error)) {
+            FIBRIL__TALLY(late_replies);
+        }
+        return 0;
+    }
+    int rc = fibril_message_new((uint64_t)-error, 0, NULL, &m);
+    if (rc == 0) {
+        reply_as(from, m, FIBRIL__MSG_REFUSAL);
+        return 0;
+    }
+    a = fibril__actor_self();
+    struct fibril__half *h = a ? fibril__bond_asked(a, from) : NULL;
+    if (h) {
+        fibril__bond_end(h, FIBRIL__NEWS_DIED, error);
+    }
+    return h ? 0 : rc;
 }
 
 /* ---- streams ---- */

@@ -296,35 +296,43 @@ int fibril__child_start(struct fibril__child *c)
     return fibril_actor_spawn(fn, c->spec.process ? c : c->spec.arg, &c->spec.opts, &c->actor);
 }
 
-/* Asks for the children, which are started before anything is answered. */
-static int wait_until_ready(uint64_t actor)
+/* Ends the supervisor whose start has failed; on its own failure it is gone already. One that is
+ * told in good order needs memory for that, one that is killed on the same loop does not. */
+static void abandon(uint64_t actor)
 {
-    struct fibril_message *m, *reply;
-    int rc = fibril_message_new(FIBRIL__ASK(FIBRIL__ASK_READY), 0, NULL, &m);
-    rc = rc == 0 ? fibril_actor_call(actor, m, FIBRIL_FOREVER, &reply) : rc;
-    if (rc == 0) {
-        fibril_message_free(reply);
-    }
-    return rc;
+    enum { PAUSE_NS = 10000000 };
+    while (fibril_actor_exit(actor, FIBRIL_EXIT_SHUTDOWN) == -ENOMEM &&
+           fibril_actor_exit(actor, FIBRIL_EXIT_KILL) == -ENOMEM &&
+           fibril_sleep(PAUSE_NS) != -ECANCELED) {}
 }
 
+/* READY is asked for the children, which are started before anything is answered. It is made first:
+ * from the spawn on nothing but the call itself can fail. */
 int fibril__tree_start(struct fibril__tree *tree, const struct fibril_actor_opts *opts,
                        uint64_t *ret_actor)
 {
     struct fibril_actor_opts mine = opts ? *opts : (struct fibril_actor_opts){0};
+    struct fibril_message *m, *reply;
+    uint64_t actor;
     mine.name = tree->name ? tree->name : mine.name;
     mine.trap_exits = true;
-    uint64_t actor;
-    int rc = fibril_actor_spawn(fibril__supervise, tree, &mine, &actor);
+    int rc = fibril_message_new(FIBRIL__ASK(FIBRIL__ASK_READY), 0, NULL, &m);
+    if (rc == 0) {
+        rc = fibril_actor_spawn(fibril__supervise, tree, &mine, &actor);
+        if (rc < 0) {
+            fibril_message_free(m);
+        }
+    }
     if (rc < 0) {
         fibril__tree_free(tree);
         return rc;
     }
-    rc = wait_until_ready(actor);
-    if (rc < 0) { /* on its own failure it is gone already */
-        fibril_actor_exit(actor, FIBRIL_EXIT_SHUTDOWN);
+    rc = fibril_actor_call(actor, m, FIBRIL_FOREVER, &reply);
+    if (rc < 0) {
+        abandon(actor);
         return rc;
     }
+    fibril_message_free(reply);
     *ret_actor = actor;
     return 0;
 }

@@ -6,6 +6,7 @@
  * another in its place.
  */
 #include "actor/actor.h"
+#include "actor/child.h"
 
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -59,8 +60,10 @@ static void end_calls_to(struct fibril__actor *a)
 {
     for (struct fibril__link *l; (l = fibril__list_pop(&a->callers)) != NULL;) {
         struct fibril__actor *caller = CONTAINER_OF(l, struct fibril__actor, calling);
-        caller->call_result = -EPIPE;
-        fibril_spot_wake(&caller->spot);
+        if (!caller->call_result) { /* it may just have been refused */
+            caller->call_result = -EPIPE;
+            fibril_spot_wake(&caller->spot);
+        }
     }
 }
 
@@ -96,6 +99,9 @@ void fibril__actor_die(struct fibril__actor *a, int result)
     if (UNLIKELY(a->extra)) {
         fibril__actor_extra_free(a);
     }
+    if (UNLIKELY(a->flags & FIBRIL__A_TREE)) {
+        fibril__tree_free(a->arg);
+    }
     if (a->fibril) {
         fibril_embed_remove(a->fibril, &a->node);
     }
@@ -115,7 +121,11 @@ static int run(void *arg)
 {
     struct fibril__actor *a = arg;
     fibril_detach(a->fibril);
-    int result = a->flags & FIBRIL__A_EXITING ? 0 : a->fn(a->arg);
+    int result = 0;
+    if (LIKELY(!(a->flags & FIBRIL__A_EXITING))) {
+        a->flags &= (uint8_t)~FIBRIL__A_TREE;
+        result = a->fn(a->arg);
+    }
     fibril__actor_die(a, result);
     return result;
 }
@@ -309,6 +319,7 @@ static int make_record(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
     a->arg = arg;
     a->site = site;
     a->flags = opts->trap_exits ? FIBRIL__A_TRAPS : 0;
+    a->flags |= fn == fibril__supervise ? FIBRIL__A_TREE : 0;
     rc = fibril__mailbox_bound(a, &opts->mailbox);
     if (rc == 0 && opts->name) {
         rc = fibril_actor_register(a->id, opts->name);

@@ -342,6 +342,18 @@ struct fibril__half *fibril__bond_find(struct fibril__actor *a, uint64_t ref)
     return NULL;
 }
 
+struct fibril__half *fibril__bond_asked(struct fibril__actor *a, struct fibril_from from)
+{
+    for (struct fibril__link *l = a->bonds.head.prev; l != &a->bonds.head; l = l->prev) {
+        struct fibril__half *h = CONTAINER_OF(l, struct fibril__half, link);
+        struct fibril__bond *b = bond_of(h);
+        if (h->side == 1 && b->ref == from.ref && b->id[0] == from.actor) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
 int fibril_actor_demonitor(uint64_t ref)
 {
     struct fibril__actor *a = fibril__actor_self();

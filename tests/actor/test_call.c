@@ -130,6 +130,24 @@ ACTOR_TEST(a_call_can_be_refused)
     return 0;
 }
 
+static int refuses_and_ends(void *arg)
+{
+    (void)arg;
+    struct fibril_message *m;
+    ASSERT_OK(fibril_actor_receive(FIBRIL_FOREVER, &m));
+    ASSERT_OK(fibril_actor_refuse(fibril_message_from(m), -EDOM));
+    fibril_message_free(m);
+    return 0;
+}
+
+ACTOR_TEST(the_first_refusal_counts)
+{
+    struct fibril_message *reply;
+    ASSERT_ERR(fibril_actor_call(spawn(refuses_and_ends, NULL), note(1, 1), FIBRIL_FOREVER, &reply),
+               -EDOM);
+    return 0;
+}
+
 ACTOR_TEST(messages_that_come_during_a_call_wait)
 {
     uint64_t server = spawn(serve, NULL), self = fibril_actor_self();

@@ -1,77 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every allocation of a scenario fails once: it runs with 0, 1, 2, ... allocations granted, and all
- * later ones refused, until it succeeds. Each time it must say -ENOMEM and nothing else, and what
- * it had made must be gone. Cold: from the first run of a process on, when the tables that it keeps
- * are made; warm: after a run that succeeded, when a single allocation that stays is a leak.
+ * Every allocation of a scenario fails once, see walk.h.
  *
  * Scenarios clean up after themselves as a program would; what they call for that must not need
  * memory. A fibril with a copied stack cannot even wait without memory, so where such fibrils are
  * joined there is memory again.
  */
-#include "test.h"
+#include "walk.h"
 
 #include <fibril/io.h>
 
-#include "base/alloc.h"
-
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-
-enum { POINTS_MAX = 5000 };
-
-static const struct fibril_opts simulated = {.poller = "sim", .seed = 7};
-static const struct fibril_opts real = {.poller = NULL}; /* $FIBRIL_POLLER */
-
-/* Runs it with every number of granted allocations until it succeeds; returns how often it failed.
- */
-static int walk_once(fibril_fn *scenario, const struct fibril_opts *opts, bool warm)
-{
-    for (int n = 0; n < POINTS_MAX; n++) {
-        int64_t live = fibril__alloc_live();
-        fibril__alloc_fail_after(n);
-        int rc = fibril_run(opts, scenario, NULL);
-        fibril__alloc_fail_after(-1);
-        if (warm && fibril__alloc_live() != live) {
-            test_fail(__FILE__, __LINE__,
-                      "%lld allocations left after the one that failed was number %d",
-                      (long long)(fibril__alloc_live() - live), n);
-        }
-        if (rc == 0) {
-            return n;
-        }
-        if (rc != -ENOMEM) {
-            test_fail(__FILE__, __LINE__, "%d (%s) when allocation number %d failed", rc,
-                      strerror(-rc), n);
-        }
-    }
-    test_fail(__FILE__, __LINE__, "no success within %d allocations", POINTS_MAX);
-}
-
-static void walk(fibril_fn *scenario, const struct fibril_opts *opts, int points_min)
-{
-    int cold = walk_once(scenario, opts, false);
-    int warm = walk_once(scenario, opts, true);
-    fprintf(stderr, "%d points cold, %d warm\n", cold, warm);
-    ASSERT_GE(warm, points_min);
-    ASSERT_GE(cold, warm);
-}
-
-/* Memory is there again, for an end in good order. */
-static void grant(void)
-{
-    fibril__alloc_fail_after(-1);
-}
-
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        int try_rc_ = (int)(call);                                                                 \
-        if (try_rc_ < 0) {                                                                         \
-            rc = try_rc_;                                                                          \
-            goto out;                                                                              \
-        }                                                                                          \
-    } while (0)
 
 /* ---- fibrils ------------------------------------------------------------- */
 
@@ -83,12 +23,12 @@ static int nothing(void *arg)
 
 TEST(a_run_of_nothing)
 {
-    walk(nothing, &simulated, 1);
+    walk(nothing, &walk_simulated, 1);
 }
 
 TEST(a_run_of_nothing_on_the_kernel)
 {
-    walk(nothing, &real, 1);
+    walk(nothing, &walk_real, 1);
 }
 
 static int answer(void *arg)
@@ -138,7 +78,7 @@ out:
 
 TEST(spawning_and_joining)
 {
-    walk(spawn_and_join, &simulated, 5);
+    walk(spawn_and_join, &walk_simulated, 5);
 }
 
 static int sleeps(void *arg)
@@ -169,7 +109,7 @@ out:
 
 TEST(deadlines)
 {
-    walk(sleep_all, &simulated, 2);
+    walk(sleep_all, &walk_simulated, 2);
 }
 
 static void count_one(void *arg)
@@ -210,8 +150,8 @@ static int in_another(void *arg)
 
 TEST(names_locals_and_exit_handlers)
 {
-    walk(keeps_things, &simulated, 4);
-    walk(in_another, &simulated, 4);
+    walk(keeps_things, &walk_simulated, 4);
+    walk(in_another, &walk_simulated, 4);
 }
 
 static int scopes(void *arg)
@@ -233,7 +173,7 @@ out:;
 
 TEST(scopes_of_fibrils)
 {
-    walk(scopes, &simulated, 5);
+    walk(scopes, &walk_simulated, 5);
 }
 
 /* ---- sync ---------------------------------------------------------------- */
@@ -301,9 +241,9 @@ static int shared_channels(void *arg)
 
 TEST(channels_of_each_kind)
 {
-    walk(plain_channels, &simulated, 3);
-    walk(buffered_channels, &simulated, 5);
-    walk(shared_channels, &simulated, 5);
+    walk(plain_channels, &walk_simulated, 3);
+    walk(buffered_channels, &walk_simulated, 5);
+    walk(shared_channels, &walk_simulated, 5);
 }
 
 static int select_many(void *arg)
@@ -331,7 +271,7 @@ out:
 
 TEST(a_large_select)
 {
-    walk(select_many, &simulated, 41);
+    walk(select_many, &walk_simulated, 41);
 }
 
 static int sync_objects(void *arg)
@@ -370,7 +310,7 @@ out:
 
 TEST(objects_of_sync)
 {
-    walk(sync_objects, &simulated, 8);
+    walk(sync_objects, &walk_simulated, 8);
 }
 
 /* ---- input and output ---------------------------------------------------- */
@@ -438,12 +378,12 @@ out:
 
 TEST(an_echo_over_the_simulation)
 {
-    walk(echo, &simulated, 10);
+    walk(echo, &walk_simulated, 10);
 }
 
 TEST(an_echo_over_the_kernel)
 {
-    walk(echo, &real, 3);
+    walk(echo, &walk_real, 3);
 }
 
 static int lines(void *arg)
@@ -470,8 +410,8 @@ out:
 
 TEST(lines_from_a_pipe)
 {
-    walk(lines, &simulated, 4);
-    walk(lines, &real, 1);
+    walk(lines, &walk_simulated, 4);
+    walk(lines, &walk_real, 1);
 }
 
 static int add_one(void *arg)
@@ -492,6 +432,6 @@ static int offload_one(void *arg)
 
 TEST(an_offloaded_call)
 {
-    walk(offload_one, &real, 1);
-    walk(offload_one, &simulated, 1);
+    walk(offload_one, &walk_real, 1);
+    walk(offload_one, &walk_simulated, 1);
 }
