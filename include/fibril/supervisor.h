@@ -96,8 +96,8 @@ FIBRIL_API int fibril_supervisor_start(const struct fibril_supervisor_spec *spec
  * argument. ret_child may be NULL. MAY PARK. -EEXIST (the id), -EINVAL, -ENOMEM, -ESRCH. */
 FIBRIL_API int fibril_supervisor_add(uint64_t supervisor, const struct fibril_child_spec *spec,
                                      void *arg, int64_t deadline_ns, uint64_t *ret_child);
-/* Ends a child and keeps its specification; it is not started again by itself. MAY PARK. -ENOENT.
- */
+/* Ends a child and keeps its specification, unless it is temporary; it is not started again by
+ * itself. MAY PARK. -ENOENT. */
 FIBRIL_API int fibril_supervisor_end(uint64_t supervisor, const char *id, int64_t deadline_ns);
 /* Ends the child with this number, which under FIBRIL_SIMPLE is forgotten. MAY PARK. -ENOENT. */
 FIBRIL_API int fibril_supervisor_end_child(uint64_t supervisor, uint64_t child,

@@ -115,7 +115,7 @@ enum fibril__actor_flags {
     FIBRIL__A_ATTACHED = 1u << 2,      /* a fibril that became an actor */
     FIBRIL__A_AWAKE_ON_MAIL = 1u << 3, /* waits at its spot for mail */
     FIBRIL__A_TWINS = 1u << 4,         /* may be linked twice to the same actor */
-    FIBRIL__A_TREE = 1u << 5,          /* a supervisor that has not begun: its tree is to be freed */
+    FIBRIL__A_TREE = 1u << 5,          /* a supervisor that has not begun: its tree waits */
 };
 
 /* In `overflow`, above the policy: the record stands for an actor of another process. */

@@ -313,7 +313,7 @@ int fibril__tree_start(struct fibril__tree *tree, const struct fibril_actor_opts
 {
     struct fibril_actor_opts mine = opts ? *opts : (struct fibril_actor_opts){0};
     struct fibril_message *m, *reply;
-    uint64_t actor;
+    uint64_t actor = 0;
     mine.name = tree->name ? tree->name : mine.name;
     mine.trap_exits = true;
     int rc = fibril_message_new(FIBRIL__ASK(FIBRIL__ASK_READY), 0, NULL, &m);

@@ -347,6 +347,9 @@ static int ask_by_id(struct supervisor *s, int what, const char *id, uint64_t *r
     }
     if (what == FIBRIL__ASK_END) {
         end(s, c);
+        if (c->spec.restart == FIBRIL_RESTART_TEMPORARY) {
+            forget(c);
+        }
         return 0;
     }
     if (c->actor) {

@@ -223,7 +223,7 @@ TEST(publishing)
 
 static int arm_timers(void *arg)
 {
-    uint64_t self, timer;
+    uint64_t self, timer = 0;
     int rc = 0;
     (void)arg;
     TRY((self = fibril_actor_self()) ? 0 : -ENOMEM);
