@@ -386,6 +386,30 @@ def test_bombs_and_closing():
         ch.receive()
 
 
+def test_the_collector_finds_those_that_have_left_the_ring():
+    class Own(stackless.tasklet):
+        pass
+
+    def make(leave):
+        t = Own(lambda: t.ended.append(leave))()
+        t.ended = []
+        leave(t)
+        return weakref.ref(t)
+
+    def block(t):
+        ch = stackless.channel()
+        t.remove().bind(ch.receive)
+        t.setup().run()
+
+    assert not gc.is_tracked(Own(int)())
+    refs = [make(leave) for leave in (Own.remove, Own.kill, block, lambda t: None)]
+    gc.collect()
+    assert [ref() is None for ref in refs] == [True, True, True, False]
+    stackless.run()
+    gc.collect()
+    assert refs[3]() is None
+
+
 def test_callbacks_see_every_switch_and_operation():
     switches, operations = [], []
     ch = stackless.channel()
