@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Runs the tests of the Python package under pytest and counts them as ./dev test does.
 
-    run.py --path DIR [--label TEXT] [--summary FILE] [--log FILE] [pytest's own options]
+    run.py --path DIR [--label TEXT] [--summary FILE] [--log FILE] [--interpreter FILE] [pytest's own options]
 
-DIR holds the package: build/NAME/python.
+DIR holds the package: build/NAME/python. FILE is what tests start instead of this Python.
 """
 
 import argparse
@@ -46,8 +46,10 @@ def main():
     p.add_argument("--label", default="python")
     p.add_argument("--summary")
     p.add_argument("--log")
+    p.add_argument("--interpreter", default=sys.executable)
     options, more = p.parse_known_args()
     path = os.path.abspath(options.path)
+    sys.executable = os.path.abspath(options.interpreter)
     os.environ["PYTHONPATH"] = os.pathsep.join([path, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH")
                                                else [path])
     sys.path.insert(0, path)
