@@ -115,13 +115,19 @@ static uint64_t boot(void)
     return atomic_load(&mine);
 }
 
+/* Whether it went before or after it had read what we sent is all one. */
+static int gone(ssize_t n)
+{
+    return n == 0 || n == -ECONNRESET ? -EPIPE : (int)n;
+}
+
 static int send_all(struct fibril__node *node, const uint8_t *bytes, size_t len,
                     int64_t deadline_ns)
 {
     while (len > 0) {
         ssize_t n = node->transport->send(node->object, bytes, len, deadline_ns);
         if (n <= 0) {
-            return n < 0 ? (int)n : -EPIPE;
+            return gone(n);
         }
         bytes += n;
         len -= (size_t)n;
@@ -135,7 +141,7 @@ static int receive_all(struct fibril__node *node, uint8_t *ret_bytes, size_t len
     while (len > 0) {
         ssize_t n = node->transport->receive(node->object, ret_bytes, len, deadline_ns);
         if (n <= 0) {
-            return n < 0 ? (int)n : -EPIPE;
+            return gone(n);
         }
         ret_bytes += n;
         len -= (size_t)n;
