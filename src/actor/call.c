@@ -31,31 +31,35 @@ uint64_t fibril__ref_new(void)
 
 static const struct fibril_waker_info reply_info = {.name = "reply"};
 
-/* Has the end of the actor end the call. */
-static int watch(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b)
+/* Has the end of an actor elsewhere end the call. */
+static void tie(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b)
 {
-    struct fibril__actor *here = fibril__actor_here(actor);
-    if (here) {
-        fibril__list_push(&here->callers, &a->calling);
-        fibril__bond_free(b);
-        return 0;
-    }
-    if (!b) { /* it was here, and has ended while we waited for room */
-        return -ESRCH;
-    }
     b->ref = a->awaiting;
     fibril__bond_tie(b, a, actor);
+}
+
+static void untie(struct fibril__actor *a)
+{
+    struct fibril__half *h = fibril__bond_find(a, a->awaiting);
+    if (h) {
+        fibril__bond_end(h, FIBRIL__NEWS_OVER, 0);
+    }
+}
+
+/* The same on this loop. */
+static int join_callers(struct fibril__actor *a, uint64_t actor)
+{
+    struct fibril__actor *here = fibril__actor_here(actor);
+    if (!here) { /* it has ended while we waited for room */
+        return -ESRCH;
+    }
+    fibril__list_push(&here->callers, &a->calling);
     return 0;
 }
 
-static int await(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b,
-                 int64_t deadline_ns)
+static int await(struct fibril__actor *a, uint64_t actor, bool tied, int64_t deadline_ns)
 {
-    if (a->reply || a->call_result) { /* while the message waited for room */
-        fibril__bond_free(b);
-        return a->reply ? 0 : a->call_result;
-    }
-    int rc = watch(a, actor, b);
+    int rc = tied || a->reply || a->call_result ? 0 : join_callers(a, actor);
     while (rc == 0 && !a->reply) {
         rc = a->call_result;
         if (rc == 0) {
@@ -64,9 +68,8 @@ static int await(struct fibril__actor *a, uint64_t actor, struct fibril__bond *b
         }
     }
     fibril__link_remove(&a->calling);
-    struct fibril__half *h = b ? fibril__bond_find(a, a->awaiting) : NULL;
-    if (h) {
-        fibril__bond_end(h, FIBRIL__NEWS_OVER, 0);
+    if (tied) {
+        untie(a);
     }
     return rc;
 }
@@ -102,21 +105,24 @@ int fibril_actor_call(uint64_t actor, struct fibril_message *m, int64_t deadline
     if (rc == 0 && !fibril__actor_here(actor)) {
         rc = fibril_actor_alive(actor) ? fibril__bond_new(FIBRIL__CALL, &b) : -ESRCH;
     }
-    if (rc == 0) {
-        a->awaiting = fibril__ref_new();
-        a->call_result = 0;
-        m->from = (struct fibril_from){a->id, a->awaiting};
+    if (rc == 0) { /* tied before it can reply and end */
+        m->from = fibril__call_expect(a);
+        if (b) {
+            tie(a, actor, b);
+        }
         rc = fibril__actor_send_as(actor, m, FIBRIL_MESSAGE_CALL, deadline_ns);
+        if (UNLIKELY(rc < 0)) {
+            untie(a);
+        }
     }
     if (UNLIKELY(rc < 0)) {
-        fibril__bond_free(b);
         fibril_message_free(m);
         if (a) {
             a->awaiting = 0;
         }
         return rc;
     }
-    rc = await(a, actor, b, deadline_ns);
+    rc = await(a, actor, b != NULL, deadline_ns);
     return settle(a, rc, ret_reply);
 }
 
@@ -133,7 +139,10 @@ int fibril__call_await(struct fibril__actor *a, uint64_t actor, int64_t deadline
 {
     struct fibril__bond *b = NULL;
     int rc = fibril__actor_here(actor) ? 0 : fibril__bond_new(FIBRIL__CALL, &b);
-    return rc == 0 ? await(a, actor, b, deadline_ns) : rc;
+    if (b) {
+        tie(a, actor, b);
+    }
+    return rc == 0 ? await(a, actor, b != NULL, deadline_ns) : rc;
 }
 
 int fibril__call_close(struct fibril__actor *a, int rc, struct fibril_message **ret_reply)

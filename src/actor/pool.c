@@ -141,6 +141,7 @@ static int init(struct fibril_server *s, void *state, void *arg)
     p->spec.size = p->spec.size ? p->spec.size : 1;
     p->self = fibril_actor_self();
     p->retry_ns = INT64_MIN;
+    fibril__list_init(&p->all);
     fibril__list_init(&p->idle);
     fibril__list_init(&p->ending);
     fibril__list_init(&p->waiting);

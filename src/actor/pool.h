@@ -17,6 +17,7 @@ enum fibril__worker_state { FIBRIL__STARTING, FIBRIL__IDLE, FIBRIL__LENT, FIBRIL
 struct fibril__worker {
     struct fibril__map_node by_actor; /* first */
     struct fibril__link link;         /* among the idle, or those that end */
+    struct fibril__link in_all;       /* in the order of starting */
     uint64_t actor;
     struct fibril__behave *behave;   /* of a server: freed when it has ended */
     struct fibril__request *lent_to; /* LENT */
@@ -39,6 +40,7 @@ struct fibril__pool {
     uint64_t self;
     struct fibril_pool_spec spec;
     struct fibril__map workers;
+    struct fibril__list all;    /* of them */
     struct fibril__list idle;   /* the longest first */
     struct fibril__list ending; /* the first to be killed first */
     struct fibril__map requests, monitors;

@@ -64,6 +64,7 @@ static int start(struct fibril__pool *p)
         return rc;
     }
     fibril__map_insert(&p->workers, &w->by_actor, w->actor);
+    fibril__list_push(&p->all, &w->in_all);
     p->status.starting++;
     if (p->spec.fn) {
         fibril__worker_begun(p, w);
@@ -173,6 +174,7 @@ void fibril__worker_ended(struct fibril__pool *p, struct fibril__worker *w, int 
 {
     uncount(p, w);
     fibril__map_remove(&p->workers, &w->by_actor);
+    fibril__link_remove(&w->in_all);
     if (w->lent_to) {
         fibril__request_forget(p, w->lent_to);
     }
@@ -274,11 +276,9 @@ int fibril__workers_begin(struct fibril__pool *p)
 static bool tell_all(struct fibril__pool *p, int reason)
 {
     bool told = true;
-    for (size_t i = 0; i < p->workers.n; i++) {
-        for (struct fibril__map_node *n = p->workers.buckets[i]; n; n = n->next) {
-            struct fibril__worker *w = (struct fibril__worker *)(void *)n;
-            told = fibril_actor_exit(w->actor, reason) == 0 && told;
-        }
+    for (struct fibril__link *l = p->all.head.next; l != &p->all.head; l = l->next) {
+        struct fibril__worker *w = CONTAINER_OF(l, struct fibril__worker, in_all);
+        told = fibril_actor_exit(w->actor, reason) == 0 && told;
     }
     return told;
 }
@@ -288,12 +288,8 @@ static bool tell_all(struct fibril__pool *p, int reason)
 static void outlive(struct fibril__pool *p)
 {
     fibril_shield_begin();
-    while (p->workers.count > 0) {
-        size_t i = 0;
-        while (!p->workers.buckets[i]) {
-            i++;
-        }
-        struct fibril__worker *w = (struct fibril__worker *)(void *)p->workers.buckets[i];
+    for (struct fibril__link *l; (l = fibril__list_first(&p->all)) != NULL;) {
+        struct fibril__worker *w = CONTAINER_OF(l, struct fibril__worker, in_all);
         while (w->behave && fibril_actor_alive(w->actor)) {
             fibril_actor_exit(w->actor, FIBRIL_EXIT_KILL);
             fibril_sleep(MILLISECOND_NS);
@@ -307,14 +303,14 @@ void fibril__workers_end(struct fibril__pool *p)
 {
     int64_t deadline_ns = fibril_after(or_else(p->spec.shutdown_ns, 5000 * MILLISECOND_NS));
     int rc = tell_all(p, FIBRIL_EXIT_SHUTDOWN) ? 0 : -ETIMEDOUT;
-    while (p->workers.count > 0 && rc >= 0) {
+    while (!fibril__list_empty(&p->all) && rc >= 0) {
         rc = await(p, deadline_ns);
     }
-    while (p->workers.count > 0 && rc != -ECANCELED) {
+    while (!fibril__list_empty(&p->all) && rc != -ECANCELED) {
         int64_t again_ns = fibril_after(MILLISECOND_NS);
         rc = await(p, tell_all(p, FIBRIL_EXIT_KILL) ? FIBRIL_FOREVER : again_ns);
     }
-    if (p->workers.count > 0) {
+    if (!fibril__list_empty(&p->all)) {
         tell_all(p, FIBRIL_EXIT_KILL);
         outlive(p);
     }
