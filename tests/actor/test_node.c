@@ -252,3 +252,73 @@ ACTOR_TEST(the_end_of_the_connection_ends_all_that_was_known_by_it)
     ASSERT_EQ(after.dead_letters, before.dead_letters + 1);
     return 0;
 }
+
+/* ---- at any moment ---- */
+
+static uint64_t lost_echo, lost_node;
+static int64_t lost_after_ns;
+
+static int calls_until_lost(void *arg)
+{
+    (void)arg;
+    struct fibril_message *reply;
+    int rc;
+    while ((rc = fibril_actor_call(lost_echo, note(GET, 1), FIBRIL_FOREVER, &reply)) == 0) {
+        fibril_message_free(reply);
+    }
+    ASSERT(rc == -EPIPE || rc == -ESRCH);
+    return 0;
+}
+
+static int loses(void *arg)
+{
+    (void)arg;
+    ASSERT_OK(fibril_sleep(lost_after_ns));
+    return fibril_actor_exit(lost_node, FIBRIL_EXIT_KILL);
+}
+
+static int survives(void *arg)
+{
+    unsigned seed = *(unsigned *)arg;
+    struct pair p = pair_open(NULL);
+    struct fibril *fibrils[3];
+    uint64_t ref;
+    int downs = 0, exits = 0;
+    fibril_actor_trap_exits(true);
+    lost_echo = as_remote(p, spawn(echoes, NULL));
+    lost_node = seed % 2 ? p.here : p.there;
+    lost_after_ns = (int64_t)(seed * 7919 % 5000) * 1000;
+    for (int i = 0; i < 3; i++) {
+        ASSERT_OK(fibril_spawn(i ? calls_until_lost : loses, NULL, NULL, &fibrils[i]));
+    }
+    ASSERT_OK(fibril_actor_monitor(lost_echo, &ref));
+    ASSERT_OK(fibril_actor_link(lost_echo));
+    for (int i = 0; i < 3; i++) {
+        ASSERT_OK(fibril_join(fibrils[i], FIBRIL_FOREVER, NULL));
+    }
+    struct fibril_message *m;
+    while (fibril_actor_receive(fibril_after(MS(3000)), &m) == 0) {
+        const struct fibril_signal *s = fibril_message_data(m);
+        ASSERT_EQ(s->actor, lost_echo);
+        ASSERT_EQ(s->reason, FIBRIL_EXIT_NOCONNECTION);
+        downs += fibril_message_tag(m) == FIBRIL_TAG_DOWN;
+        exits += fibril_message_tag(m) == FIBRIL_TAG_EXIT;
+        fibril_message_free(m);
+    }
+    ASSERT_EQ(downs, 1);
+    ASSERT_EQ(exits, 1);
+    ASSERT(!fibril_actor_alive(p.here) && !fibril_actor_alive(p.there));
+    return 0;
+}
+
+TEST(a_connection_may_be_lost_at_any_moment)
+{
+    fibril_actor_on_trouble(note_nothing);
+    for (unsigned seed = 1; seed <= (test_is_slow() ? 20u : 200u); seed++) {
+        struct fibril_opts opts = {.poller = "sim", .seed = seed};
+        struct fibril_actor_counts counts;
+        ASSERT_OK(fibril_run(&opts, survives, &seed));
+        fibril_actor_counts(&counts);
+        ASSERT_EQ(counts.spawned, counts.ended);
+    }
+}
