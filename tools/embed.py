@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Makes a C file of the demo site's files: embed.py OUTPUT FILE...
+"""Makes a C file of the demo site's files: embed.py OUTPUT FILE..., or of one: embed.py --array NAME OUTPUT FILE
 
 Bytes and not a string literal, because compilers limit the length of those and a file may hold anything. The
 file called index.html is served as /.
@@ -38,7 +38,19 @@ def main(output, *paths):
         file.write("    {NULL, NULL, NULL, 0}};\n")
 
 
+def one(name, output, path):
+    """One file as an array and its length, declared in src/observe/page.h."""
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(output, "w", encoding="ascii") as file:
+        file.write("/* Made by tools/embed.py. */\n#include \"observe/page.h\"\n\n")
+        file.write(array(0, content).replace("static const unsigned char file_0", f"const unsigned char {name}"))
+        file.write(f"\nconst size_t {name}_len = {len(content)};\n")
+
+
 if __name__ == "__main__":
+    if len(sys.argv) == 5 and sys.argv[1] == "--array":
+        sys.exit(one(*sys.argv[2:]))
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     main(*sys.argv[1:])

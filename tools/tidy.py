@@ -31,6 +31,7 @@ FLOORS = {
     "posix": {"posix", "base"},
     "http": {"http", "base"},
     "actor": {"actor", "base"},
+    "observe": {"observe", "debug", "actor", "base"},
 }
 
 # errno belongs to the floors that call the kernel; these files elsewhere do so too.

@@ -63,6 +63,7 @@ struct fibril_message {
         struct fibril_post post; /* on its way to another loop */
     };
     uint8_t kind, flags;
+    uint32_t since_ms; /* in the mailbox, by fibril__mail_clock */
     union {
         struct fibril_wire *packing; /* PACKED: what encode wrote; NULL: the bytes */
         uint64_t reserved;
@@ -183,6 +184,8 @@ static inline bool fibril__is_remote(const struct fibril__actor *a)
 
 /* ---- table.c: records, and what each loop keeps ---- */
 
+enum { FIBRIL__ACTORS_CHUNK = 1024 /* records that the table grows by */ };
+
 struct fibril__keeper;
 
 enum { FIBRIL__SPARES = 2 }; /* small messages, and those of the usual size */
@@ -242,6 +245,10 @@ void fibril__spares_drop(struct fibril__actors *part);
 bool fibril__message_post(unsigned number, struct fibril_message *m);
 
 /* ---- mailbox.c ---- */
+
+/* The milliseconds that messages are dated by, set now and then while somebody observes; 0: nobody
+ * does. */
+extern uint32_t fibril__mail_clock;
 
 /* Sets the bounds. 0 or -EINVAL. */
 int fibril__mailbox_bound(struct fibril__actor *a, const struct fibril_mailbox *mailbox);

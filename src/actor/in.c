@@ -255,7 +255,7 @@ static int assemble(struct fibril__incoming *in, struct fibril_message **ret_mes
 static int finish_reply(struct fibril__node *node, const struct fibril__frame *f,
                         struct fibril__incoming *in)
 {
-    struct fibril_message *m;
+    struct fibril_message *m = NULL;
     struct fibril_from from = in->from;
     if (in->kind == FIBRIL__FRAME_REFUSAL && (in->tag == 0 || in->tag > INT_MAX)) {
         return bad(node, f, "that is no error");
@@ -305,7 +305,7 @@ static int finish_message(struct fibril__node *node, const struct fibril__frame 
                           struct fibril__incoming *in)
 {
     struct fibril__export *e = fibril__export_find(node, in->to);
-    struct fibril_message *m;
+    struct fibril_message *m = NULL;
     int rc = in->kind == FIBRIL__FRAME_OPEN && e ? watch_giver(node, f, in) : 0;
     if (rc < 0) {
         return rc;

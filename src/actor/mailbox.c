@@ -54,8 +54,11 @@ static ALWAYS_INLINE void rouse(struct fibril__actor *a)
     }
 }
 
+uint32_t fibril__mail_clock;
+
 void fibril__mailbox_put(struct fibril__actor *a, struct fibril_message *m)
 {
+    m->since_ms = __atomic_load_n(&fibril__mail_clock, __ATOMIC_RELAXED);
     m->next = NULL;
     m->prev = a->last;
     if (a->last) {

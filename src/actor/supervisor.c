@@ -17,7 +17,6 @@
 
 struct supervisor {
     struct fibril__tree *tree;
-    struct fibril__map running; /* children by actor */
     int64_t *times;             /* of the last `intensity` restarts; NULL: no limit */
     uint64_t restarts;
     int64_t last_ns;  /* of the last restart */
@@ -32,10 +31,10 @@ enum { MEMORY_PAUSE_NS = 10000000 };
 
 static int start(struct supervisor *s, struct fibril__child *c)
 {
-    int rc = fibril__map_reserve(&s->running);
+    int rc = fibril__map_reserve(&s->tree->running);
     rc = rc == 0 ? fibril__child_start(c) : rc;
     if (rc == 0) {
-        fibril__map_insert(&s->running, &c->by_actor, c->actor);
+        fibril__map_insert(&s->tree->running, &c->by_actor, c->actor);
         c->due = false;
     }
     return rc;
@@ -43,7 +42,7 @@ static int start(struct supervisor *s, struct fibril__child *c)
 
 static void has_ended(struct supervisor *s, struct fibril__child *c)
 {
-    fibril__map_remove(&s->running, &c->by_actor);
+    fibril__map_remove(&s->tree->running, &c->by_actor);
     c->actor = 0;
 }
 
@@ -263,7 +262,7 @@ static void child_ended(struct supervisor *s, struct fibril__child *c, int reaso
 /* An exit signal from nobody of ours, unless it says that all is well, is an order. */
 static void exit_came(struct supervisor *s, const struct fibril_signal *signal)
 {
-    struct fibril__map_node *node = fibril__map_find(&s->running, signal->actor);
+    struct fibril__map_node *node = fibril__map_find(&s->tree->running, signal->actor);
     if (node) {
         child_ended(s, CONTAINER_OF(node, struct fibril__child, by_actor), signal->reason);
     } else if (signal->reason != FIBRIL_EXIT_NORMAL) {
@@ -327,7 +326,7 @@ static void forget(struct fibril__child *c)
 
 static int end_actor(struct supervisor *s, uint64_t actor)
 {
-    struct fibril__map_node *node = fibril__map_find(&s->running, actor);
+    struct fibril__map_node *node = fibril__map_find(&s->tree->running, actor);
     if (!node) {
         return -ENOENT;
     }
@@ -477,7 +476,7 @@ int fibril__supervise(void *arg)
             rc = s.ending;
         }
     }
-    fibril__map_fini(&s.running);
+    fibril__map_fini(&s.tree->running);
     fibril__free(s.times);
     fibril__tree_free(s.tree);
     return rc;

@@ -14,13 +14,15 @@
 #include <errno.h>
 
 enum {
+    CHUNK = FIBRIL__ACTORS_CHUNK, /* records */
     CHUNK_LOG2 = 10,
-    CHUNK = 1 << CHUNK_LOG2, /* records */
     CHUNKS = 1 << 16,
     LOOPS = 256,
     FREE_MAX = 1024, /* that a loop keeps */
     BATCH = 256,     /* that move to or from the shared list at once */
 };
+
+_Static_assert(CHUNK == 1 << CHUNK_LOG2, "one number twice");
 
 static struct fibril__actor *_Atomic chunks[CHUNKS]; /* release when made */
 static struct fibril__actors parts[LOOPS + 1];       /* the last: threads without a loop */

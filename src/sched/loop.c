@@ -215,4 +215,5 @@ void fibril__loop_sample(struct fibril_loop *loop, struct fibril *to)
         bucket++;
     }
     loop->counters.delay[bucket]++;
+    loop->counters.delay_ns += delay > 0 ? (uint64_t)delay : 0;
 }

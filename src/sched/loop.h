@@ -29,7 +29,7 @@ struct fibril__counters {
     uint64_t switches, spawned, ended, yields, budget_yields, timeouts, cancels;
     uint64_t remote_wakes, polls, poll_events, stalls;
     uint64_t parks[FIBRIL__REASONS];
-    uint64_t delay[FIBRIL_DELAY_BUCKETS];
+    uint64_t delay[FIBRIL_DELAY_BUCKETS], delay_ns; /* their sum */
 };
 
 struct fibril_loop {
