@@ -139,7 +139,7 @@ PyObject *fibril__slp_bind_thread(PyObject *self, PyObject *args)
 {
     long id = -1;
     struct tasklet *t = tasklet_of(self);
-    struct world *here = fibril__slp_world(), *to = here;
+    struct world *here = fibril__slp_world(), *to;
     PyObject *number = NULL;
     if (!here || !PyArg_ParseTuple(args, "|O:bind_thread", &number)) {
         return NULL;
