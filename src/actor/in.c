@@ -311,7 +311,7 @@ static int finish_message(struct fibril__node *node, const struct fibril__frame 
         return rc;
     }
     rc = assemble(in, &m);
-    if (rc < 0) {
+    if (rc != 0) {
         FIBRIL__TALLY(dropped);
         if (in->from.actor && kind_here(in->kind) == FIBRIL_MESSAGE_CALL) {
             fibril_actor_refuse(in->from, rc);

@@ -525,7 +525,7 @@ int fibril_node_join_by(const struct fibril_transport *transport, void *object,
     int rc = say_hello(node, opts->name, deadline_ns);
     rc = rc == 0 ? hear_hello(node, deadline_ns) : rc;
     rc = rc == 0 ? fibril_actor_spawn(run_node, node, NULL, &id) : rc;
-    if (rc < 0) {
+    if (rc != 0) {
         free_node(node);
         return rc;
     }
@@ -557,7 +557,7 @@ int fibril_actor_whereis_at(uint64_t node, const char *name, int64_t deadline_ns
     }
     int rc = fibril_message_of(ASK_WHEREIS, name, len, &m);
     rc = rc == 0 ? fibril_actor_call(node, m, deadline_ns, &reply) : rc;
-    if (rc < 0) {
+    if (rc != 0) {
         return rc;
     }
     memcpy(ret_actor, fibril_message_data(reply), sizeof *ret_actor);

@@ -147,7 +147,7 @@ static void append_part(struct fibril__node *node, struct fibril__outgoing *o,
             f.who = fibril__export(node, m->from.actor);
         }
         f.refs = refs = mention(node, w);
-        f.n_refs = refs ? (uint16_t)w->n_actors : 0;
+        f.n_refs = refs && w ? (uint16_t)w->n_actors : 0;
     }
     size_t room = node->far_frame_max + FIBRIL__FRAME_HEAD - fibril__frame_size(&f);
     f.data = bytes + o->at;

@@ -111,7 +111,7 @@ void fibril__actor_signal(struct fibril__actor *a, uint64_t from, int reason, bo
         fibril__remote_exit(a, from, reason);
     } else if (kill) {
         tell_to_end(a, FIBRIL_EXIT_KILLED);
-    } else if (a->flags & FIBRIL__A_TRAPS) {
+    } else if (memory && (a->flags & FIBRIL__A_TRAPS)) {
         fibril__signal_put(a, memory, FIBRIL_TAG_EXIT, from, 0, reason);
         return;
     } else if (reason != FIBRIL_EXIT_NORMAL) {

@@ -17,7 +17,7 @@
 
 struct supervisor {
     struct fibril__tree *tree;
-    int64_t *times;             /* of the last `intensity` restarts; NULL: no limit */
+    int64_t *times; /* of the last `intensity` restarts; NULL: no limit */
     uint64_t restarts;
     int64_t last_ns;  /* of the last restart */
     unsigned series;  /* restarts without a quiet period between them */

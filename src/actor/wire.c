@@ -137,7 +137,7 @@ int fibril_wire_get(struct fibril_wire *w, void *ret_bytes, size_t n)
 
 int fibril_wire_get_actor(struct fibril_wire *w, uint64_t *ret_actor)
 {
-    uint8_t index[4];
+    uint8_t index[4] = {0};
     size_t at = w->at;
     int rc = fibril_wire_get(w, index, sizeof index);
     uint32_t i = (uint32_t)index[0] | (uint32_t)index[1] << 8;

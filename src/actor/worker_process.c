@@ -192,7 +192,7 @@ static int run_asked(void *arg)
 int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_ns,
                         uint64_t *ret_node)
 {
-    uint64_t actor;
+    uint64_t actor = 0;
     struct fibril_message *m, *reply;
     struct fibril_worker_opts *copy = fibril__alloc(sizeof *copy);
     if (!copy) {
@@ -206,7 +206,7 @@ int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_
             fibril_message_free(m);
         }
     }
-    if (rc < 0) {
+    if (rc != 0) {
         fibril__free(copy);
         return rc;
     }

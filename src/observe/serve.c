@@ -34,7 +34,6 @@ static struct {
     struct fibril_waker_room ended;
     bool local; /* only local names are answered to */
     unsigned watchers;
-    uintptr_t turn; /* numbers the servers that there were */
 } serving;
 
 /* ---- requests ---- */
@@ -262,15 +261,6 @@ static int open_server(const char *address, struct fibril_http_server **ret_srv)
     return 0;
 }
 
-/* Who asked for the server ends: were it left to the end of the loop, which waits for what the
- * server is made of, that would never come. */
-static void stop_at_exit(void *turn)
-{
-    if ((uintptr_t)turn == serving.turn) {
-        fibril_observe_stop();
-    }
-}
-
 static int start(const char *address, char *ret_address, size_t size)
 {
     struct fibril_spawn_opts opts = {.name = "observer", .daemon = true};
@@ -289,8 +279,6 @@ static int start(const char *address, char *ret_address, size_t size)
     serving.local = begins(bound, "127.") || begins(bound, "[::1]");
     serving.watchers = 0;
     serving.ended = (struct fibril_waker_room){{0}};
-    serving.turn++;
-    rc = rc < 0 ? rc : fibril_at_exit(stop_at_exit, (void *)serving.turn);
     rc = rc < 0 ? rc : fibril_spawn(run, NULL, &opts, NULL);
     if (rc < 0) {
         fibril_http_server_free(srv);
