@@ -28,7 +28,7 @@ struct fibril__tree {
     struct fibril_supervisor_spec spec; /* without the children */
     char *name;
     struct fibril__list children;
-    struct fibril__map running; /* those that run, by actor; its supervisor's */
+    struct fibril__map running;    /* those that run, by actor; its supervisor's */
     struct fibril__child *pattern; /* SIMPLE */
 };
 
