@@ -292,5 +292,12 @@ int fibril__py_standstill_init(PyObject *module);
 int fibril__py_greenlet_init(PyObject *module);
 int fibril__py_stackless_init(PyObject *module);
 int fibril__py_wsgi_init(PyObject *module);
+int fibril__py_actor_start_init(PyObject *module);
+int fibril__py_actor_handle_init(PyObject *module);
+int fibril__py_actor_stream_init(PyObject *module);
+int fibril__py_actor_receive_init(PyObject *module);
+int fibril__py_actor_life_init(PyObject *module);
+int fibril__py_actor_later_init(PyObject *module);
+int fibril__py_supervisor_init(PyObject *module);
 
 #endif

@@ -9,11 +9,13 @@
 #endif
 
 static int (*const areas[])(PyObject *module) = {
-    fibril__py_errors_init,   fibril__py_fibril_init,     fibril__py_wait_init,
-    fibril__py_enable_init,   fibril__py_chan_init,       fibril__py_sync_init,
-    fibril__py_cancel_init,   fibril__py_timeout_init,    fibril__py_offload_init,
-    fibril__py_dump_init,     fibril__py_preempt_init,    fibril__py_stackless_init,
-    fibril__py_greenlet_init, fibril__py_standstill_init,
+    fibril__py_errors_init,       fibril__py_fibril_init,       fibril__py_wait_init,
+    fibril__py_enable_init,       fibril__py_chan_init,         fibril__py_sync_init,
+    fibril__py_cancel_init,       fibril__py_timeout_init,      fibril__py_offload_init,
+    fibril__py_dump_init,         fibril__py_preempt_init,      fibril__py_stackless_init,
+    fibril__py_greenlet_init,     fibril__py_standstill_init,   fibril__py_actor_start_init,
+    fibril__py_actor_handle_init, fibril__py_actor_stream_init, fibril__py_actor_receive_init,
+    fibril__py_actor_life_init,   fibril__py_actor_later_init,  fibril__py_supervisor_init,
 #if FIBRIL_PY_WSGI
     fibril__py_wsgi_init,
 #endif

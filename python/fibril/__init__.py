@@ -9,6 +9,7 @@ The rest of this package is for programs that know about fibrils: ``spawn``, ``S
 """
 
 import sys as _sys
+from importlib import import_module as _import_module
 
 from . import _fibril, _shutdown_locks, _standstill
 from ._bridge import to_async, wait_for
@@ -18,9 +19,22 @@ from ._fibril import (Cancelled, Channel, ChannelClosed, Deadlock, Event, Fibril
 from ._scope import Scope, shield
 from ._threads import OSThread, os_thread
 
-__all__ = ["Cancelled", "Channel", "ChannelClosed", "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope",
-           "Semaphore", "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics",
-           "offload", "os_thread", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
+__all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Cancelled", "Channel", "ChannelClosed", "Child",
+           "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope", "Semaphore", "actors",
+           "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics", "offload",
+           "os_thread", "receive", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
+
+
+_OF_ACTORS = ("Actor", "ActorEnded", "ActorFailed", "ActorHandle", "receive")
+
+
+def __getattr__(name):
+    if name != "actors" and name not in _OF_ACTORS:  # imported when first asked for: most programs have none
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    actors = _import_module(".actors", __name__)
+    found = actors if name == "actors" else getattr(actors, name)
+    globals()[name] = found
+    return found
 
 
 def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadlocks=None):

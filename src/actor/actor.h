@@ -117,6 +117,8 @@ enum fibril__actor_flags {
     FIBRIL__A_AWAKE_ON_MAIL = 1u << 3, /* waits at its spot for mail */
     FIBRIL__A_TWINS = 1u << 4,         /* may be linked twice to the same actor */
     FIBRIL__A_TREE = 1u << 5,          /* a supervisor that has not begun: its tree waits */
+    FIBRIL__A_PASSIVE = 1u << 6,       /* has no fibril of its own: see passive.c */
+    FIBRIL__A_IDLE = 1u << 7,          /* passive, and nobody serves it */
 };
 
 /* In `overflow`, above the policy: the record stands for an actor of another process. */
@@ -264,6 +266,11 @@ void fibril__mailbox_make_room(struct fibril__actor *a, size_t size);
 void fibril__mailbox_remove(struct fibril__actor *a, struct fibril_message *m);
 /* Takes out the signal with this ref; returns whether there was one. */
 bool fibril__mailbox_take_back(struct fibril__actor *a, uint64_t ref);
+/* Takes what fibril_actor_receive would; NULL: nothing, or the actor has been told to end. */
+struct fibril_message *fibril__mailbox_take(struct fibril__actor *a);
+/* The same of fibril_actor_receive_match, but for those that have been told to end. */
+struct fibril_message *fibril__mailbox_choose(struct fibril__actor *a, fibril_message_match *match,
+                                              void *arg);
 /* Waits until something has come. */
 int fibril__mailbox_wait(struct fibril__actor *a, int64_t deadline_ns);
 /* A message of this size waits elsewhere, and counts all the same; it does no more. */
@@ -326,6 +333,11 @@ void fibril__signal_put(struct fibril__actor *a, struct fibril__bond *b, uint64_
  * the wait, which may be repeated after its deadline; the end, which stores the reply if there is
  * one and then returns 0, else rc. */
 struct fibril_from fibril__call_expect(struct fibril__actor *a);
+/* Before a message is sent that asks for the reply: has the end of an actor elsewhere end the call.
+ * 0, -ENOMEM, -ESRCH. */
+int fibril__call_tie(struct fibril__actor *a, uint64_t actor);
+/* It could not be sent. */
+void fibril__call_give_up(struct fibril__actor *a);
 int fibril__call_await(struct fibril__actor *a, uint64_t actor, int64_t deadline_ns);
 int fibril__call_close(struct fibril__actor *a, int rc, struct fibril_message **ret_reply);
 void fibril__call_arrive(struct fibril__actor *a, struct fibril_message *m);
@@ -343,8 +355,31 @@ uint64_t fibril__ref_new(void);
 /* The actor of the calling fibril ends. */
 void fibril__actor_die(struct fibril__actor *a, int result);
 
+/* f, the calling fibril or one that has not begun, acts as a from now on. */
+void fibril__actor_move_in(struct fibril__actor *a, struct fibril *f);
+
+/* fibril_actor_spawn of a passive actor: its `fn` is for reports only. */
+int fibril__passive_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts,
+                          uint64_t *ret_actor);
+
+/* ---- passive.c ---- */
+
+/* Called on the loop of a passive actor when it has begun, and when there is something to be done
+ * for it that nobody does: has some fibril of the loop enter it, soon. Must not park. To be set
+ * before the first is spawned. */
+extern void (*fibril__passive_ready)(struct fibril__actor *a);
+/* The same, if nobody has been called yet. */
+void fibril__passive_rouse(struct fibril__actor *a);
+/* The calling fibril acts as the actor from now on: it may receive, call, link. If the actor has
+ * been told to end the fibril is cancelled. */
+void fibril__passive_enter(struct fibril__actor *a);
+/* No more. Returns false, and it still does, if there is something to be done. */
+bool fibril__passive_leave(struct fibril__actor *a);
+
 /* ---- log.c ---- */
 
+/* Writes what is written when nobody has asked for reports. */
+void fibril__log_print(const struct fibril_actor_report *r);
 void fibril__dead_letter(uint64_t to, struct fibril_message *m);
 void fibril__message_dropped(uint64_t to, struct fibril_message *m);
 void fibril__log_crash(const struct fibril__actor *a, int reason);

@@ -135,14 +135,35 @@ struct fibril_from fibril__call_expect(struct fibril__actor *a)
     return (struct fibril_from){a->id, a->awaiting};
 }
 
+int fibril__call_tie(struct fibril__actor *a, uint64_t actor)
+{
+    struct fibril__bond *b;
+    if (LIKELY(fibril__actor_here(actor))) {
+        return 0;
+    }
+    int rc = fibril_actor_alive(actor) ? fibril__bond_new(FIBRIL__CALL, &b) : -ESRCH;
+    if (rc == 0) {
+        tie(a, actor, b);
+    }
+    return rc;
+}
+
+void fibril__call_give_up(struct fibril__actor *a)
+{
+    untie(a);
+    a->awaiting = 0;
+}
+
 int fibril__call_await(struct fibril__actor *a, uint64_t actor, int64_t deadline_ns)
 {
+    bool here = fibril__actor_here(actor) != NULL;
+    bool tied = !here && fibril__bond_find(a, a->awaiting);
     struct fibril__bond *b = NULL;
-    int rc = fibril__actor_here(actor) ? 0 : fibril__bond_new(FIBRIL__CALL, &b);
+    int rc = here || tied ? 0 : fibril__bond_new(FIBRIL__CALL, &b);
     if (b) {
         tie(a, actor, b);
     }
-    return rc == 0 ? await(a, actor, b != NULL, deadline_ns) : rc;
+    return rc == 0 ? await(a, actor, !here, deadline_ns) : rc;
 }
 
 int fibril__call_close(struct fibril__actor *a, int rc, struct fibril_message **ret_reply)

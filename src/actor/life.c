@@ -110,7 +110,7 @@ void fibril__actor_die(struct fibril__actor *a, int result)
 
 /* ---- beginning ---- */
 
-static void move_in(struct fibril__actor *a, struct fibril *f)
+void fibril__actor_move_in(struct fibril__actor *a, struct fibril *f)
 {
     a->fibril = f;
     a->node.owner = &owner;
@@ -132,12 +132,16 @@ static int run(void *arg)
 
 static int start_fibril(struct fibril__actor *a, const struct fibril_actor_opts *opts)
 {
+    if (a->flags & FIBRIL__A_PASSIVE) {
+        fibril__passive_ready(a);
+        return 0;
+    }
     struct fibril_spawn_opts spawn = {
         .stack = opts->stack, .stack_bytes = opts->stack_bytes, .daemon = true};
     struct fibril *f;
     int rc = fibril_spawn(run, a, &spawn, &f);
     if (rc == 0) {
-        move_in(a, f);
+        fibril__actor_move_in(a, f);
     }
     return rc;
 }
@@ -167,7 +171,7 @@ static NOINLINE struct fibril__actor *attach(const void *site)
         fibril__actor_give(a);
         return NULL;
     }
-    move_in(a, f);
+    fibril__actor_move_in(a, f);
     return a;
 }
 
@@ -304,7 +308,8 @@ static struct fibril_loop *least_loaded(void)
 
 /* Everything that the record has from its options. */
 static int make_record(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts,
-                       struct fibril_loop *loop, const void *site, struct fibril__actor **ret_a)
+                       unsigned flags, const void *site, struct fibril_loop *loop,
+                       struct fibril__actor **ret_a)
 {
     struct fibril__actors *part;
     int rc = loop == fibril_loop_current() ? fibril__actors_open(&part) : 0;
@@ -318,7 +323,7 @@ static int make_record(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
     a->fn = fn;
     a->arg = arg;
     a->site = site;
-    a->flags = opts->trap_exits ? FIBRIL__A_TRAPS : 0;
+    a->flags = (uint8_t)(flags | (opts->trap_exits ? FIBRIL__A_TRAPS : 0u));
     a->flags |= fn == fibril__supervise ? FIBRIL__A_TREE : 0;
     rc = fibril__mailbox_bound(a, &opts->mailbox);
     if (rc == 0 && opts->name) {
@@ -344,8 +349,8 @@ static void undo_record(struct fibril__actor *a)
     fibril__actor_give(a);
 }
 
-int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts,
-                       uint64_t *ret_actor)
+static int spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts, unsigned flags,
+                 const void *site, uint64_t *ret_actor)
 {
     static const struct fibril_actor_opts none;
     opts = opts ? opts : &none;
@@ -365,7 +370,7 @@ int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
         rc = make_bonds(opts, parent, bonds);
     }
     if (rc == 0) {
-        rc = make_record(fn, arg, opts, loop, __builtin_return_address(0), &a);
+        rc = make_record(fn, arg, opts, flags, site, loop, &a);
         if (rc < 0) {
             free_bonds(bonds);
         }
@@ -392,6 +397,18 @@ int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts 
         *ret_actor = id;
     }
     return 0;
+}
+
+int fibril_actor_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts,
+                       uint64_t *ret_actor)
+{
+    return spawn(fn, arg, opts, 0, __builtin_return_address(0), ret_actor);
+}
+
+int fibril__passive_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_opts *opts,
+                          uint64_t *ret_actor)
+{
+    return spawn(fn, arg, opts, FIBRIL__A_PASSIVE, __builtin_return_address(0), ret_actor);
 }
 
 /* ---- looking and setting ---- */

@@ -110,7 +110,7 @@ static void write_all(const char *text, size_t len)
     }
 }
 
-static void print(const struct fibril_actor_report *r)
+void fibril__log_print(const struct fibril_actor_report *r)
 {
     char text[TEXT];
     size_t len = 0;
@@ -152,7 +152,7 @@ static void report(const struct fibril_actor_report *r)
     if (fn) {
         fn(r);
     } else {
-        print(r);
+        fibril__log_print(r);
     }
 }
 

@@ -51,6 +51,8 @@ static ALWAYS_INLINE void rouse(struct fibril__actor *a)
 {
     if (a->flags & FIBRIL__A_AWAKE_ON_MAIL) {
         fibril_spot_wake(&a->spot);
+    } else if (UNLIKELY(a->flags & FIBRIL__A_IDLE)) {
+        fibril__passive_rouse(a);
     }
 }
 
@@ -297,6 +299,17 @@ static ALWAYS_INLINE struct fibril_message *take(struct fibril__actor *a,
         a->received++;
     }
     return m;
+}
+
+struct fibril_message *fibril__mailbox_take(struct fibril__actor *a)
+{
+    return a->flags & FIBRIL__A_EXITING ? NULL : take(a, NULL, NULL);
+}
+
+struct fibril_message *fibril__mailbox_choose(struct fibril__actor *a, fibril_message_match *match,
+                                              void *arg)
+{
+    return take(a, match, arg);
 }
 
 /* Out of line: what it keeps in registers would be kept while waiting. */

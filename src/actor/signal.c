@@ -84,12 +84,17 @@ static void leave_half(struct fibril__half *h)
 static void tell_to_end(struct fibril__actor *a, int reason)
 {
     if (a->flags & FIBRIL__A_EXITING) {
+        if (reason == FIBRIL_EXIT_KILLED && a->fibril) { /* it may have dealt with the first */
+            fibril_cancel(a->fibril);
+        }
         return;
     }
     a->flags |= FIBRIL__A_EXITING;
     a->reason = reason;
     if (a->fibril) {
         fibril_cancel(a->fibril); /* of this loop: cannot fail */
+    } else if (a->flags & FIBRIL__A_IDLE) {
+        fibril__passive_rouse(a);
     }
 }
 
