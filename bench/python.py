@@ -2,8 +2,7 @@
 """The Python benchmarks: fibril as threads (`-m fibril`, the program unchanged) and by its own API, beside its peers.
 
 `bench/run.py python` runs all of them; each is also a bench of its own, called py-NAME. Peers are Debian's packages;
-bjoern, fastwsgi, granian and whatever else Debian lacks are taken from build/bench/venv when that is there
-(tools: `python3 -m venv`, `pip install`), and skipped otherwise.
+what Debian lacks is taken from build/bench/venv when that is there (see venv.txt), and skipped otherwise.
 """
 import atexit
 import contextlib
@@ -84,6 +83,27 @@ def tasklet_bench(bench, title, targets, whos=("fibril", "greenlet", "gevent")):
 def greenlet_bench(bench, title, targets):
     programs = {who: greenlets(bench, who) for who in ("fibril", "fibril-own", "greenlet")}
     return Bench("py-greenlet-" + bench, title, "greenlet", programs, targets)
+
+
+ACTORS = {"fibril": None, "pykka": "pykka", "pykka-proxy": "pykka", "thespian": "thespian", "thespian-tcp": "thespian"}
+
+
+def actors(bench, who, counts, quick):
+    def measure(ctx):
+        newest = (os.path.join(VENV, "python3"), PYTHON)
+        command, env = ([module(ACTORS[who], newest)], {}) if ACTORS[who] else python(ctx, True)
+        words = ["%s=%s" % pair for pair in {**env, "BENCH_ID": "fibril-bench-%d" % os.getpid()}.items()]
+        rows = []
+        for n in (quick if ctx.quick else counts):
+            rows += run_for_rows(["env", *words, *command, os.path.join(PY, "actors.py"), bench, who, *n])
+        return rows
+    return measure
+
+
+def actor_bench(bench, title, targets, whos, counts=((),), quick=((),), fewer=()):
+    """fewer: {who: counts} for those who cannot make as many."""
+    programs = {w: actors(bench, w, dict(fewer).get(w, counts), dict(fewer).get(w, quick)) for w in whos}
+    return Bench("py-actor-" + bench, title, "pykka", programs, targets)
 
 
 # ---- servers -----------------------------------------------------------------------------------------
@@ -330,6 +350,12 @@ def python_benches():
         tasklet_bench("million", "1,000,000 tasklets suspended three calls deep",
                       [Target("processor time of 1000000", "fibril", 2000),
                        Target("memory of 1000000", "fibril", 1600000000)], ("fibril",)),
+        actor_bench("call", "a call of an actor and its reply; a cast, and that it was handled",
+                    [Target("round trip", "fibril", 0.1, "pykka"), Target("round trip", "fibril", 600)], list(ACTORS)),
+        actor_bench("idle", "memory of an idle actor, page tables counted, with what refers to it",
+                    [Target("100000", "fibril", 3500)], ("fibril", "pykka", "thespian"),
+                    (("10000",), ("100000",)), (("10000",),), {"pykka": (("2000",),)}),
+        actor_bench("spawn", "start an actor, have it end, wait for that", [], ("fibril", "pykka", "thespian")),
         server_bench("echo", "TCP echo of 64 bytes: server processor time per request, by connections", "uvloop", echo,
                      [w for w in scheduled if w != "fibril-py"],
                      [Target(c, "fibril-thread", limit, of) for c in connections
