@@ -9,7 +9,16 @@
 
 PyTypeObject *fibril__py_handle_base;
 
+PyObject *fibril__py_optional_names[OPTIONALS];
+
 static PyObject *method_names; /* "add": "on_add" */
+
+/* The last that were looked for in there, by where they lie: a str of the program is one object. */
+enum { RECENT = 64 };
+static struct {
+    PyObject *name; /* a reference */
+    PyObject *full; /* of method_names */
+} recent[RECENT];
 
 /* ---- handles ---- */
 
@@ -70,6 +79,9 @@ static PyObject *make_name(PyObject *name)
     }
     PyUnicode_InternInPlace(&full);
     if (PyDict_GET_SIZE(method_names) >= NAMES_MAX) {
+        for (unsigned i = 0; i < RECENT; i++) {
+            Py_CLEAR(recent[i].name);
+        }
         PyDict_Clear(method_names);
     }
     int rc = PyDict_SetItem(method_names, name, full);
@@ -94,11 +106,22 @@ static PyObject *function_name(PyObject *function)
 
 PyObject *fibril__py_method_name(PyObject *name)
 {
+    unsigned at = (unsigned)((uintptr_t)name >> 4) % RECENT;
+    if (LIKELY(recent[at].name == name)) {
+        return recent[at].full;
+    }
     if (UNLIKELY(!PyUnicode_Check(name))) {
         return function_name(name);
     }
     PyObject *full = PyDict_GetItemWithError(method_names, name);
-    return full || PyErr_Occurred() ? full : make_name(name);
+    if (!full && !PyErr_Occurred()) {
+        full = make_name(name);
+    }
+    if (full) {
+        recent[at].full = full;
+        Py_XSETREF(recent[at].name, Py_NewRef(name));
+    }
+    return full;
 }
 
 /* ---- the type ---- */
@@ -178,11 +201,22 @@ static PyType_Slot slots[] = {{Py_tp_doc, "The part of ActorHandle in C."},
 static PyType_Spec spec = {"fibril._fibril._Handle", sizeof(struct actor_handle), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
+static bool make_optional_names(void)
+{
+    static const char *const texts[OPTIONALS] = {"on_message", "on_down", "on_exit", "on_idle",
+                                                 "terminate"};
+    bool fine = true;
+    for (unsigned i = 0; i < OPTIONALS; i++) {
+        fine &= (fibril__py_optional_names[i] = PyUnicode_InternFromString(texts[i])) != NULL;
+    }
+    return fine;
+}
+
 int fibril__py_actor_handle_init(PyObject *module)
 {
     method_names = PyDict_New();
     fibril__py_handle_base = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!method_names || !fibril__py_handle_base) {
+    if (!method_names || !fibril__py_handle_base || !make_optional_names()) {
         return -1;
     }
     return PyModule_AddObjectRef(module, "_Handle", (PyObject *)fibril__py_handle_base);

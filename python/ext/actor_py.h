@@ -104,6 +104,10 @@ bool fibril__py_actor_id(PyObject *handle, uint64_t *ret_id);
 PyObject *fibril__py_actor_raise(uint64_t id, int rc);
 /* "on_" and the name of a handler: of a str, or of the function itself. Borrowed. */
 PyObject *fibril__py_method_name(PyObject *name);
+
+/* What classes of actors may have. */
+enum optional { ON_MESSAGE, ON_DOWN, ON_EXIT, ON_IDLE, TERMINATE, OPTIONALS };
+extern PyObject *fibril__py_optional_names[OPTIONALS]; /* interned */
 /* Sends m, which is taken, as a kind. Returns 0, or 1 or -errno. MAY PARK. */
 int fibril__py_actor_send(uint64_t id, struct fibril_message *m, uint8_t kind, int64_t deadline_ns);
 
@@ -139,8 +143,8 @@ struct pyactor {
     struct fibril_from from;    /* of the call that is being handled */
     uint64_t parent;            /* linked to it as its starter */
     uint64_t idle_timer, idle_turn;
-    int64_t idle_ns; /* 0: never idle */
-    int reason;      /* with which it stops itself */
+    int64_t idle_ns;       /* 0: never idle */
+    int reason;            /* with which it stops itself */
     struct pychild *child; /* of a supervisor: has fn, args and kwargs; NULL: they are its own */
     bool stopping, deferred;
 };

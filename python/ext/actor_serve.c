@@ -251,17 +251,16 @@ static int on_method(struct pyactor *o, struct fibril_message *m)
 }
 
 /* Calls a hook of the actor with what m is, or with nothing. */
-static int on_hook(struct pyactor *o, struct fibril_message *m, const char *hook, bool with)
+static int on_hook(struct pyactor *o, struct fibril_message *m, enum optional hook, bool with)
 {
     PyObject *what = with ? fibril__py_mail_decode(m) : NULL;
-    PyObject *name = PyUnicode_InternFromString(hook), *result = NULL;
+    PyObject *name = fibril__py_optional_names[hook], *result = NULL;
     PyObject *args[] = {o->instance, what};
     o->from = m->from;
     o->deferred = false;
-    if (name && (what || !with)) {
+    if (what || !with) {
         result = PyObject_VectorcallMethod(name, args, with ? 2 : 1, NULL);
     }
-    Py_XDECREF(name);
     Py_XDECREF(what);
     if (!result) {
         return failed(o, m, NULL);
@@ -275,17 +274,21 @@ static int on_hook(struct pyactor *o, struct fibril_message *m, const char *hook
     return GO_ON;
 }
 
-static bool handles(const struct pyactor *o, const char *hook)
+/* What is asked of every actor at its end should not make an AttributeError each time. */
+static bool handles(const struct pyactor *o, enum optional hook)
 {
-    PyObject *type = (PyObject *)Py_TYPE(o->instance);
-    bool has = PyObject_HasAttrString(type, hook);
-    return has;
+    PyTypeObject *type = Py_TYPE(o->instance);
+#if FIBRIL_PY_PORTABLE
+    return PyObject_HasAttr((PyObject *)type, fibril__py_optional_names[hook]);
+#else
+    return _PyType_Lookup(type, fibril__py_optional_names[hook]) != NULL;
+#endif
 }
 
 static int on_idle(struct pyactor *o, struct fibril_message *m)
 {
-    if (*(uint64_t *)fibril_message_data(m) == o->idle_turn && handles(o, "on_idle")) {
-        return on_hook(o, m, "on_idle", /* with= */ false);
+    if (*(uint64_t *)fibril_message_data(m) == o->idle_turn && handles(o, ON_IDLE)) {
+        return on_hook(o, m, ON_IDLE, /* with= */ false);
     }
     fibril__py_mail_free(m);
     return GO_ON;
@@ -294,7 +297,7 @@ static int on_idle(struct pyactor *o, struct fibril_message *m)
 static int on_signal(struct pyactor *o, struct fibril_message *m)
 {
     const struct fibril_signal *signal = fibril_message_data(m);
-    const char *hook = m->tag == FIBRIL_TAG_DOWN ? "on_down" : "on_exit";
+    enum optional hook = m->tag == FIBRIL_TAG_DOWN ? ON_DOWN : ON_EXIT;
     if (m->tag == FIBRIL_TAG_EXIT && signal->actor == o->parent) {
         int reason = signal->reason;
         fibril__py_mail_free(m);
@@ -359,8 +362,8 @@ static int dispatch(struct pyactor *o, struct fibril_message *m)
         return GO_ON;
     default: break;
     }
-    if (handles(o, "on_message")) {
-        return on_hook(o, m, "on_message", /* with= */ true);
+    if (handles(o, ON_MESSAGE)) {
+        return on_hook(o, m, ON_MESSAGE, /* with= */ true);
     }
     fibril__behave_unhandled(m);
     return GO_ON;
@@ -418,11 +421,12 @@ static int begin(struct pyactor *o)
 /* terminate(reason), if there is one. What it raises changes nothing. */
 static void terminate(struct pyactor *o, int reason)
 {
-    if (!o->instance || !handles(o, "terminate")) {
+    if (!o->instance || !handles(o, TERMINATE)) {
         return;
     }
     PyObject *why = PyObject_CallFunction(fibril__py_hooks[HOOK_REASON], "i", reason);
-    PyObject *result = why ? PyObject_CallMethod(o->instance, "terminate", "O", why) : NULL;
+    PyObject *name = fibril__py_optional_names[TERMINATE];
+    PyObject *result = why ? PyObject_CallMethodOneArg(o->instance, name, why) : NULL;
     if (!result) {
         fibril__py_cancel_settle(fibril__py_self());
         PyErr_WriteUnraisable(o->instance);

@@ -138,17 +138,21 @@ PyDoc_STRVAR(send_doc, "send(message, /, timeout=None)\n--\n\n"
                        "Sends any object, which arrives at on_message or in receive(). Otherwise "
                        "as cast.");
 
-static PyObject *handle_send(struct actor_handle *h, PyObject *args, PyObject *kwargs)
+static PyObject *handle_send(struct actor_handle *h, PyObject *const *args, Py_ssize_t n,
+                             PyObject *names)
 {
-    static char *names[] = {"", "timeout", NULL};
-    PyObject *message, *timeout = Py_None;
-    int64_t deadline_ns;
+    int64_t deadline_ns = FIBRIL_FOREVER;
     struct fibril_message *m;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:send", names, &message, &timeout) ||
-        !fibril__py_deadline(timeout, &deadline_ns)) {
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    if (n < 1 || n + named > 2 ||
+        (named && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "send takes a message, and timeout");
         return NULL;
     }
-    if (fibril__py_mail_new(MAIL_OBJECT, NULL, &message, 1, NULL, &m) < 0) {
+    if (n + named == 2 && !fibril__py_deadline(args[1], &deadline_ns)) {
+        return NULL;
+    }
+    if (fibril__py_mail_new(MAIL_OBJECT, NULL, args, 1, NULL, &m) < 0) {
         return PyErr_NoMemory();
     }
     int rc = fibril__py_actor_send(h->id, m, FIBRIL_MESSAGE_PLAIN, deadline_ns);
@@ -336,12 +340,12 @@ static PyObject *handle_foreign(struct actor_handle *h, PyObject *args)
     Py_RETURN_NONE;
 }
 
-#define FAST(fn) (PyCFunction)(void (*)(void)) fn, METH_FASTCALL | METH_KEYWORDS
+#define FAST(fn) (PyCFunction)(void (*)(void))(fn), METH_FASTCALL | METH_KEYWORDS
 PyMethodDef fibril__py_talk_methods[] = {
     {"call", FAST(handle_call), call_doc},
     {"cast", FAST(handle_cast), cast_doc},
     {"stream", FAST(fibril__py_handle_stream), fibril__py_handle_stream_doc},
-    {"send", (PyCFunction)(void (*)(void))handle_send, METH_VARARGS | METH_KEYWORDS, send_doc},
+    {"send", FAST(handle_send), send_doc},
     {"_replace", (PyCFunction)handle_replace, METH_VARARGS, replace_doc},
     {"_foreign", (PyCFunction)handle_foreign, METH_VARARGS, foreign_doc},
     {NULL, NULL, 0, NULL}};

@@ -92,6 +92,26 @@ def test_an_unknown_handler_is_told_to_the_caller_and_harms_nobody():
     assert actors.counts()["dead_letters"] == 1
 
 
+def test_handlers_are_named_by_any_number_of_strings():
+    counter = Counter.start()
+    for i in range(5000):  # more than are kept
+        with helpers.raises(AttributeError):
+            counter.call(f"nothing_{i}")
+    assert [counter.call(name, 1) for name in ("add", "".join(["a", "dd"]), Counter.on_add)] == [1, 2, 3]
+
+
+def test_send_takes_a_message_and_a_timeout():
+    counter = Counter.start()
+    for arguments, keywords in (((), {}), ((1, 2, 3), {}), ((), {"message": 1}), ((1,), {"times": 2}),
+                                ((1, 2), {"timeout": 3})):
+        with helpers.raises(TypeError):
+            counter.send(*arguments, **keywords)
+    counter.send(1)
+    counter.send(2, 1.0)
+    counter.send(3, timeout=None)
+    assert counter.call("add", 0) == 6
+
+
 def test_what_a_handler_raises_ends_the_actor_and_reaches_caller_monitor_and_log():
     ended, records = [], []
     handler = logging.Handler()
