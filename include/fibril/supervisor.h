@@ -67,6 +67,9 @@ struct fibril_child_spec {
     const struct fibril_supervisor_spec *supervisor; /* a supervisor of its own */
     enum fibril_restart restart;
     int64_t shutdown_ns;
+    /* For an `arg` that does not stay for ever: told true for each copy of the specification that
+     * is made, and false when a copy is forgotten. Must not park. NULL: nobody is told. */
+    void (*hold)(void *arg, bool on);
     struct fibril_actor_opts opts; /* link and ret_monitor are ignored */
 };
 

@@ -209,7 +209,7 @@ static PyObject *py_stop(PyObject *module, PyObject *args)
         return NULL;
     }
     s.id = id;
-    int rc = fibril__py_wait(stop_op, &s, deadline_ns);
+    int rc = fibril__py_wait_once(stop_op, &s, deadline_ns);
     if (rc == 0 || rc == -ESRCH) {
         return PyBool_FromLong(rc == 0);
     }
@@ -238,7 +238,7 @@ static PyObject *py_status(PyObject *module, PyObject *args)
         return NULL;
     }
     s.id = id;
-    int rc = fibril__py_wait(status_op, &s, deadline_ns);
+    int rc = fibril__py_wait_once(status_op, &s, deadline_ns);
     if (rc != 0) {
         return rc < 0 ? fibril__py_actor_raise(id, rc) : NULL;
     }

@@ -38,7 +38,7 @@ static int drain_later(void *unused)
 }
 
 /* Without memory for the list the object lives on: that is a leak, and no crash. */
-static void release_later(PyObject *object)
+void fibril__py_release_later(PyObject *object)
 {
     struct dead *d = object && !fibril__py_is_shut() ? fibril__alloc(sizeof *d) : NULL;
     if (!d) {
@@ -60,10 +60,10 @@ static void destroy_mail(void *data, size_t size)
 {
     (void)size;
     struct mail *mail = data;
-    release_later(mail->name);
-    release_later(mail->names);
+    fibril__py_release_later(mail->name);
+    fibril__py_release_later(mail->names);
     for (size_t i = 0; i < mail->n; i++) {
-        release_later(mail->args[i]);
+        fibril__py_release_later(mail->args[i]);
     }
 }
 
@@ -73,7 +73,7 @@ static const struct fibril_message_type mail_type = {.name = "Python call",
 static void destroy_value(void *data, size_t size)
 {
     (void)size;
-    release_later(*(PyObject **)data);
+    fibril__py_release_later(*(PyObject **)data);
 }
 
 static const struct fibril_message_type value_type = {.name = "Python value",
@@ -89,7 +89,7 @@ static void destroy_box(void *data, size_t size)
     (void)size;
     struct box *box = *(struct box **)data;
     if (box && atomic_fetch_sub(&box->refs, 1) == 1) {
-        release_later(box->object);
+        fibril__py_release_later(box->object);
         fibril__free(box);
     }
 }

@@ -58,6 +58,8 @@ PyObject *fibril__py_mail_take(struct fibril_message *m);
 /* Frees a message with the GIL. */
 void fibril__py_mail_free(struct fibril_message *m);
 
+/* Releases a reference, or NULL, with or without the GIL, from any OS thread, some time. */
+void fibril__py_release_later(PyObject *object);
 /* Releases what waits for the GIL. With it. */
 void fibril__py_mail_drain_slow(void);
 extern void *_Atomic fibril__py_mail_dead;
@@ -85,6 +87,7 @@ enum hook {
     HOOK_REFUSE,   /* Refuse */
     HOOK_DESCRIBE, /* (actor): its state as text */
     HOOK_CHANGE,   /* (actor, class): gives it another class */
+    HOOK_END_ALL,  /* (): at exit */
     HOOKS
 };
 extern PyObject *fibril__py_hooks[HOOKS];
@@ -145,17 +148,17 @@ struct pyactor {
     uint64_t idle_timer, idle_turn;
     int64_t idle_ns;       /* 0: never idle */
     int reason;            /* with which it stops itself */
-    struct pychild *child; /* of a supervisor: has fn, args and kwargs; NULL: they are its own */
+    struct pychild *child; /* of a supervisor: fn, args and kwargs are its; NULL: they are o's */
     bool stopping, deferred;
 };
 
-/* What a supervisor starts a Python child with. Kept by a capsule that outlives the supervisor. */
+/* What a supervisor starts a Python child with; as long as anybody may start or be it. */
 struct pychild {
+    _Atomic uint32_t holders;
+    bool passive;
     PyObject *fn, *args, *kwargs;
     PyObject *failure; /* what its last __init__ raised */
     const char **argv; /* of an OS process */
-    uint64_t actor;    /* the last one that was started */
-    bool passive;
 };
 
 /* A pyactor with references of its own; NULL with MemoryError. */
@@ -163,14 +166,10 @@ struct pyactor *fibril__py_actor_new(PyObject *fn, PyObject *args, PyObject *kwa
 void fibril__py_actor_free(struct pyactor *o);
 /* It has begun: what it was to begin with goes. */
 void fibril__py_actor_forget(struct pyactor *o);
-/* The `start` of a child; arg is a struct pychild. */
+/* The `hold` and the `start` of a child; arg is a struct pychild, or NULL to be held. Without the
+ * GIL too. */
+void fibril__py_child_hold(void *arg, bool on);
 int fibril__py_child_start(void *arg, const struct fibril_actor_opts *opts, uint64_t *ret_actor);
-
-/* Starts o, which is taken, and for a class waits until it has begun. Without the GIL, on a fibril.
- * MAY PARK. With a reply: what its __init__ raised. */
-int fibril__py_actor_start(struct pyactor *o, bool passive, struct fibril_actor_opts *opts,
-                           int64_t deadline_ns, uint64_t *ret_actor,
-                           struct fibril_message **ret_reply);
 
 /* Somebody is to serve the passive actor. */
 void fibril__py_worker_ready(struct fibril__actor *a);

@@ -392,30 +392,35 @@ static void idle_begins(struct pyactor *o)
 
 /* ---- beginning and end ---- */
 
-static int begin(struct pyactor *o)
+/* The __init__ of class has raised: the starter gets that, a supervisor's child is reported. */
+static void fail_to_begin(struct pyactor *o, PyObject *class)
 {
-    PyObject *class = Py_NewRef(o->fn);
-    o->instance = PyObject_Call(class, o->args, o->kwargs);
-    fibril__py_actor_forget(o);
-    if (o->instance) {
-        Py_DECREF(class);
-        fibril_server_reply(o->starter, NULL, 0);
-        return GO_ON;
-    }
+    PyObject *exception;
     fibril__py_cancel_settle(fibril__py_self());
     if (o->parent) {
         fibril_actor_unlink(o->parent);
     }
-    PyObject *exception;
-    if (o->child) { /* nobody else says it */
+    if (o->child) {
         fibril__py_actor_crashed(class, NULL, &exception);
         Py_XSETREF(o->child->failure, Py_XNewRef(exception));
     } else {
         exception = fibril__py_take_exception();
     }
-    Py_DECREF(class);
     reply(o->starter, MAIL_ERROR, exception);
-    return FIBRIL_STOP;
+}
+
+static int begin(struct pyactor *o)
+{
+    PyObject *class = Py_NewRef(o->fn);
+    o->instance = PyObject_Call(class, o->args, o->kwargs);
+    if (o->instance) {
+        fibril_server_reply(o->starter, NULL, 0);
+    } else {
+        fail_to_begin(o, class);
+    }
+    Py_DECREF(class);
+    fibril__py_actor_forget(o);
+    return o->instance ? GO_ON : FIBRIL_STOP;
 }
 
 /* terminate(reason), if there is one. What it raises changes nothing. */

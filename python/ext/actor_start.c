@@ -25,7 +25,10 @@ struct pyactor *fibril__py_actor_new(PyObject *fn, PyObject *args, PyObject *kwa
 
 void fibril__py_actor_forget(struct pyactor *o)
 {
-    if (!o->child) {
+    if (o->child) {
+        fibril__py_child_hold(o->child, false);
+        o->child = NULL;
+    } else {
         Py_XDECREF(o->fn);
         Py_XDECREF(o->args);
         Py_XDECREF(o->kwargs);
@@ -58,13 +61,26 @@ static int finish(struct pyactor *o, PyObject *result, struct pyfibril *p)
     return reason;
 }
 
+/* The same without the GIL. */
+static void give_up(struct pyactor *o)
+{
+    if (!o->child) {
+        fibril__py_release_later(o->fn);
+        fibril__py_release_later(o->args);
+        fibril__py_release_later(o->kwargs);
+    }
+    fibril__py_child_hold(o->child, false);
+    fibril__free(o);
+}
+
 static int run_function(void *arg)
 {
     struct pyactor *o = arg;
     struct pyfibril self = {0};
     char frames[FIBRIL__PY_FRAMES] __attribute__((aligned(16)));
     if (fibril__py_begin(&self, frames, sizeof frames) < 0) {
-        return -ENOMEM; /* o's references are lost with it */
+        give_up(o);
+        return -ENOMEM;
     }
     PyObject *result = PyObject_Call(o->fn, o->args, o->kwargs);
     int reason = finish(o, result, &self);
@@ -78,53 +94,67 @@ static int run_function(void *arg)
 static void abandon(struct fibril__actor *self, uint64_t actor)
 {
     enum { PAUSE_NS = 1000000 };
+    int rc;
     fibril_actor_unlink(actor);
     fibril_shield_begin();
-    while (fibril_actor_exit(actor, FIBRIL_EXIT_KILL) == -ENOMEM ||
-           fibril__call_await(self, actor, FIBRIL_FOREVER) == -ENOMEM) {
-        fibril_sleep(PAUSE_NS);
-    }
+    do {
+        rc = fibril_actor_exit(actor, FIBRIL_EXIT_KILL);
+        rc = rc == 0 ? fibril__call_await(self, actor, FIBRIL_FOREVER) : rc;
+    } while (rc == -EINTR || (rc == -ENOMEM && fibril_sleep(PAUSE_NS) != -ECANCELED));
     fibril_shield_end();
 }
 
-static int start_class(struct pyactor *o, struct fibril_actor_opts *opts, int64_t deadline_ns,
-                       uint64_t *ret_actor, struct fibril_message **ret_reply)
+/* Never parks. */
+static int spawn(struct fibril__actor *self, struct pyactor *o, struct fibril_actor_opts *opts,
+                 uint64_t *ret_actor)
 {
-    struct fibril__actor *self = fibril__actor_attach();
-    if (!self) {
-        return -ENOMEM;
-    }
     o->starter = fibril__call_expect(self);
     o->parent = opts->link ? self->id : 0;
     int rc = fibril__passive_spawn(fibril__py_actor_fn, o, opts, ret_actor);
     if (rc < 0) {
-        self->awaiting = 0;
-        return rc;
+        fibril__call_give_up(self);
     }
-    do {
-        rc = fibril__call_await(self, *ret_actor, deadline_ns);
-    } while (rc == -EINTR);
-    if (rc < 0 && rc != -EPIPE && rc != -ESRCH) {
-        abandon(self, *ret_actor);
-    }
-    int closed = fibril__call_close(self, rc, ret_reply);
-    return rc < 0 ? rc : closed;
+    return rc;
 }
 
-int fibril__py_actor_start(struct pyactor *o, bool passive, struct fibril_actor_opts *opts,
-                           int64_t deadline_ns, uint64_t *ret_actor,
-                           struct fibril_message **ret_reply)
+/* The wait for its beginning ended with rc: 0, -errno, or 1 for an exception. */
+static int settle(struct fibril__actor *self, uint64_t actor, int rc,
+                  struct fibril_message **ret_reply)
+{
+    if (rc != 0 && rc != -EPIPE && rc != -ESRCH) {
+        abandon(self, actor);
+    }
+    int closed = fibril__call_close(self, rc, ret_reply);
+    return rc != 0 ? rc : closed;
+}
+
+static void choose_loop(struct fibril_actor_opts *opts)
 {
     if (fibril_loop_current() != fibril__py.loop) {
         opts->loop = fibril__py.loop;
     }
+}
+
+/* Starts o, which is taken if *ret_actor is set, and for a class waits until it has begun. MAY
+ * PARK. With a reply: what its __init__ raised. */
+static int start(struct pyactor *o, bool passive, struct fibril_actor_opts *opts,
+                 int64_t deadline_ns, uint64_t *ret_actor, struct fibril_message **ret_reply)
+{
+    struct fibril__actor *self = fibril__actor_attach();
+    choose_loop(opts);
     if (!passive) {
         return fibril_actor_spawn(run_function, o, opts, ret_actor);
     }
-    return start_class(o, opts, deadline_ns, ret_actor, ret_reply);
+    int rc = self ? spawn(self, o, opts, ret_actor) : -ENOMEM;
+    if (rc == 0) {
+        rc = fibril__call_await(self, *ret_actor, deadline_ns);
+        rc = settle(self, *ret_actor, rc, ret_reply);
+    }
+    return rc;
 }
 
-/* For C's supervisors, on their fibrils, which have no thread state: so nothing is counted here. */
+/* For C's supervisors, on their fibrils, which have no thread state: what the actor needs it has
+ * from c, which it holds. */
 int fibril__py_child_start(void *arg, const struct fibril_actor_opts *opts, uint64_t *ret_actor)
 {
     struct pychild *c = arg;
@@ -135,16 +165,20 @@ int fibril__py_child_start(void *arg, const struct fibril_actor_opts *opts, uint
         return -ENOMEM;
     }
     *o = (struct pyactor){.child = c, .fn = c->fn, .args = c->args, .kwargs = c->kwargs};
+    fibril__py_child_hold(c, true);
     uint64_t actor = 0;
-    int rc = fibril__py_actor_start(o, c->passive, &mine, FIBRIL_FOREVER, &actor, &reply);
+    int rc = start(o, c->passive, &mine, FIBRIL_FOREVER, &actor, &reply);
     if (rc < 0 && !actor) {
+        fibril__py_child_hold(c, false);
         fibril__free(o);
     }
     if (rc == 0 && reply && reply->tag == MAIL_ERROR) {
         rc = -EPROTO;
     }
     fibril_message_free(reply);
-    c->actor = *ret_actor = actor;
+    if (rc == 0) {
+        *ret_actor = actor;
+    }
     return rc;
 }
 
@@ -158,10 +192,41 @@ struct start {
     struct fibril_message *reply;
 };
 
+/* For OS threads without a loop. */
 static int start_op(void *arg, int64_t deadline_ns)
 {
     struct start *s = arg;
-    return fibril__py_actor_start(s->o, s->passive, &s->opts, deadline_ns, &s->actor, &s->reply);
+    return start(s->o, s->passive, &s->opts, deadline_ns, &s->actor, &s->reply);
+}
+
+static int await_op(void *arg, int64_t deadline_ns)
+{
+    const struct start *s = arg;
+    return fibril__call_await(fibril__actor_self(), s->actor, deadline_ns);
+}
+
+/* On a fibril, whose wait for the beginning may be interrupted by signals. */
+static int start_here(struct start *s, struct pyfibril *p, int64_t deadline_ns)
+{
+    struct fibril__actor *self = fibril__actor_attach();
+    int rc = self ? spawn(self, s->o, &s->opts, &s->actor) : -ENOMEM;
+    if (rc < 0) {
+        return rc;
+    }
+    rc = fibril__py_wait(await_op, s, deadline_ns);
+    fibril__py_leave(p);
+    rc = settle(self, s->actor, rc, &s->reply);
+    fibril__py_enter(p);
+    return rc;
+}
+
+static int start_from_python(struct start *s, int64_t deadline_ns)
+{
+    struct pyfibril *p = fibril__py_self();
+    if (!p) {
+        return fibril__py_wait(start_op, s, deadline_ns);
+    }
+    return s->passive ? start_here(s, p, deadline_ns) : start_op(s, deadline_ns);
 }
 
 static PyObject *raise_start(struct start *s, int rc)
@@ -224,7 +289,7 @@ static PyObject *py_start(PyObject *module, PyObject *all)
     s.opts.trap_exits = trap;
     s.opts.ret_monitor = monitor ? &s.ref : NULL;
     s.opts.mailbox = (struct fibril_mailbox){messages, (size_t)bytes, overflow};
-    int rc = fibril__py_wait(start_op, &s, deadline_ns);
+    int rc = start_from_python(&s, deadline_ns);
     if (rc != 0) {
         if (!s.actor) {
             fibril__py_actor_free(s.o);
@@ -259,6 +324,16 @@ static PyObject *py_setup(PyObject *module, PyObject *hooks)
     fibril__passive_ready = fibril__py_worker_ready;
     fibril_actor_on_trouble(on_trouble);
     Py_RETURN_NONE;
+}
+
+void fibril__py_actors_end(void)
+{
+    PyObject *hook = fibril__py_hooks[HOOK_END_ALL]; /* NULL: there never were any */
+    PyObject *result = hook ? PyObject_CallNoArgs(hook) : NULL;
+    if (hook && !result) {
+        PyErr_WriteUnraisable(hook);
+    }
+    Py_XDECREF(result);
 }
 
 static PyMethodDef functions[] = {{"_actor_start", py_start, METH_VARARGS, start_doc},

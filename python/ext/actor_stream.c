@@ -14,6 +14,8 @@ struct stream {
 
 static PyTypeObject *stream_type;
 
+enum { INTERRUPTED = 2 };
+
 struct opening {
     uint64_t id;
     struct fibril_message *m;
@@ -23,7 +25,8 @@ struct opening {
 static int open_op(void *arg, int64_t deadline_ns)
 {
     struct opening *o = arg;
-    return fibril_stream_open(o->id, o->m, deadline_ns, &o->stream);
+    int rc = fibril_stream_open(o->id, o->m, deadline_ns, &o->stream);
+    return rc == -EINTR ? INTERRUPTED : rc; /* o->m is no more */
 }
 
 const char fibril__py_handle_stream_doc[] =
@@ -47,6 +50,9 @@ PyObject *fibril__py_handle_stream(struct actor_handle *h, PyObject *const *args
     }
     struct stream *s = (struct stream *)stream_type->tp_alloc(stream_type, 0);
     int rc = s ? fibril__py_wait(open_op, &o, deadline_ns) : -ENOMEM;
+    if (rc == INTERRUPTED) {
+        rc = fibril__py_interrupted() ? -EINTR : 1;
+    }
     if (rc != 0) {
         Py_XDECREF(s);
         return rc < 0 ? fibril__py_actor_raise(h->id, rc) : NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Supervisors from Python: C's, with specifications made of tuples. What children are started with
- * lies in capsules; fibril.actors keeps them as long as their supervisor lives.
+ * Supervisors from Python: C's, with specifications made of tuples. What a child is started with is
+ * counted by the core's copies of its specification, and by the actors that were started with it:
+ * it is released, with the GIL, when the last of them is no more.
  */
 #include "actor_py.h"
 
@@ -11,26 +12,31 @@
 
 enum child_kind { CLASS, FUNCTION, PROCESS, TREE };
 
-static const char capsule_name[] = "fibril child";
-
 /* ---- what a child is started with ---- */
 
-static void free_child(PyObject *capsule)
+void fibril__py_child_hold(void *arg, bool on)
 {
-    struct pychild *c = PyCapsule_GetPointer(capsule, capsule_name);
-    Py_XDECREF(c->fn);
-    Py_XDECREF(c->args);
-    Py_XDECREF(c->kwargs);
-    Py_XDECREF(c->failure);
-    PyMem_Free(c->argv);
-    PyMem_Free(c);
+    struct pychild *c = arg;
+    if (!c) {
+        return;
+    }
+    if (on) {
+        atomic_fetch_add_explicit(&c->holders, 1, memory_order_relaxed);
+    } else if (atomic_fetch_sub_explicit(&c->holders, 1, memory_order_acq_rel) == 1) {
+        fibril__py_release_later(c->fn);
+        fibril__py_release_later(c->args);
+        fibril__py_release_later(c->kwargs);
+        fibril__py_release_later(c->failure);
+        fibril__free(c->argv);
+        fibril__free(c);
+    }
 }
 
 /* The words of a process lie in the tuple, which the child keeps. */
 static bool keep_words(struct pychild *c, PyObject *words)
 {
     Py_ssize_t n = PyTuple_Check(words) ? PyTuple_GET_SIZE(words) : 0;
-    c->argv = PyMem_Calloc((size_t)n + 1, sizeof *c->argv);
+    c->argv = fibril__alloc_zero(((size_t)n + 1) * sizeof *c->argv);
     if (!c->argv) {
         PyErr_NoMemory();
         return false;
@@ -44,23 +50,24 @@ static bool keep_words(struct pychild *c, PyObject *words)
     return true;
 }
 
-static struct pychild *keep(PyObject *kept, PyObject *fn, PyObject *args, PyObject *kwargs,
-                            unsigned kind)
+/* Held by the caller. NULL with an exception. */
+static struct pychild *child_new(PyObject *fn, PyObject *args, PyObject *kwargs, unsigned kind)
 {
-    struct pychild *c = PyMem_Calloc(1, sizeof *c);
-    PyObject *capsule = c ? PyCapsule_New(c, capsule_name, free_child) : NULL;
-    if (!capsule) {
-        PyMem_Free(c);
+    struct pychild *c = fibril__alloc_zero(sizeof *c);
+    if (!c) {
         PyErr_NoMemory();
         return NULL;
     }
-    c->fn = Py_NewRef(fn);
-    c->args = Py_NewRef(args);
-    c->kwargs = PyDict_GET_SIZE(kwargs) ? Py_NewRef(kwargs) : NULL;
-    c->passive = kind == CLASS;
-    int rc = PyList_Append(kept, capsule);
-    Py_DECREF(capsule);
-    return rc == 0 && (kind != PROCESS || keep_words(c, fn)) ? c : NULL;
+    *c = (struct pychild){.holders = 1,
+                          .passive = kind == CLASS,
+                          .fn = Py_NewRef(fn),
+                          .args = Py_NewRef(args),
+                          .kwargs = PyDict_GET_SIZE(kwargs) ? Py_NewRef(kwargs) : NULL};
+    if (kind == PROCESS && !keep_words(c, fn)) {
+        fibril__py_child_hold(c, false);
+        return NULL;
+    }
+    return c;
 }
 
 /* ---- specifications ---- */
@@ -73,17 +80,17 @@ struct tree {
 
 static void free_tree(struct tree *t)
 {
-    for (size_t i = 0; t->trees && i < t->spec.n_children; i++) {
+    for (size_t i = 0; t->children && t->trees && i < t->spec.n_children; i++) {
+        fibril__py_child_hold(t->children[i].arg, false);
         free_tree(&t->trees[i]);
     }
     PyMem_Free(t->children);
     PyMem_Free(t->trees);
 }
 
-static bool read_tree(struct tree *t, PyObject *spec, PyObject *kept);
+static bool read_tree(struct tree *t, PyObject *spec);
 
-static bool read_child(struct fibril_child_spec *child, struct tree *below, PyObject *spec,
-                       PyObject *kept)
+static bool read_child(struct fibril_child_spec *child, struct tree *below, PyObject *spec)
 {
     PyObject *what, *args, *kwargs;
     unsigned kind, restart, messages, overflow;
@@ -101,22 +108,20 @@ static bool read_child(struct fibril_child_spec *child, struct tree *below, PyOb
     child->opts.mailbox = (struct fibril_mailbox){messages, (size_t)bytes, overflow};
     if (kind == TREE) {
         child->supervisor = &below->spec;
-        return read_tree(below, what, kept);
+        return read_tree(below, what);
     }
-    struct pychild *c = keep(kept, what, args, kwargs, kind);
-    if (!c) {
-        return false;
-    }
+    struct pychild *c = child_new(what, args, kwargs, kind);
     child->arg = c;
+    child->hold = fibril__py_child_hold;
     if (kind == PROCESS) {
-        child->process = c->argv;
+        child->process = c ? c->argv : NULL;
     } else {
         child->start = fibril__py_child_start;
     }
-    return true;
+    return c != NULL;
 }
 
-static bool read_tree(struct tree *t, PyObject *spec, PyObject *kept)
+static bool read_tree(struct tree *t, PyObject *spec)
 {
     PyObject *children;
     unsigned strategy;
@@ -138,8 +143,7 @@ static bool read_tree(struct tree *t, PyObject *spec, PyObject *kept)
     }
     t->spec.n_children = n;
     for (size_t i = 0; i < n; i++) {
-        if (!read_child(&t->children[i], &t->trees[i], PyTuple_GET_ITEM(children, (Py_ssize_t)i),
-                        kept)) {
+        if (!read_child(&t->children[i], &t->trees[i], PyTuple_GET_ITEM(children, (Py_ssize_t)i))) {
             return false;
         }
     }
@@ -148,15 +152,25 @@ static bool read_tree(struct tree *t, PyObject *spec, PyObject *kept)
 
 /* ---- starting ---- */
 
-/* What a child's __init__ raised, or the number. */
-static PyObject *raise_failed(PyObject *kept, int rc)
+/* What the __init__ of a child raised, a reference; NULL: none did. */
+static PyObject *failure_of(const struct fibril_child_spec *children, const struct tree *trees,
+                            size_t n)
 {
-    for (Py_ssize_t i = 0; rc == -EPROTO && i < PyList_GET_SIZE(kept); i++) {
-        const struct pychild *c = PyCapsule_GetPointer(PyList_GET_ITEM(kept, i), capsule_name);
-        if (c->failure) {
-            PyErr_SetObject((PyObject *)Py_TYPE(c->failure), c->failure);
-            return NULL;
-        }
+    PyObject *failure = NULL;
+    for (size_t i = 0; !failure && i < n; i++) {
+        const struct pychild *c = children[i].arg;
+        failure = c ? Py_XNewRef(c->failure)
+                    : failure_of(trees[i].children, trees[i].trees, trees[i].spec.n_children);
+    }
+    return failure;
+}
+
+static PyObject *raise_failed(PyObject *failure, int rc)
+{
+    if (failure) {
+        PyErr_SetObject((PyObject *)Py_TYPE(failure), failure);
+        Py_DECREF(failure);
+        return NULL;
     }
     switch (-rc) {
     case EEXIST: PyErr_SetString(PyExc_ValueError, "the id or name is taken"); return NULL;
@@ -183,29 +197,32 @@ static int start_op(void *arg, int64_t deadline_ns)
     return fibril_supervisor_start(&s->tree.spec, &s->opts, &s->actor);
 }
 
-PyDoc_STRVAR(start_doc, "_supervisor_start(spec, link, kept)\n--\n\nSee fibril.Supervisor.");
+PyDoc_STRVAR(start_doc, "_supervisor_start(spec, link)\n--\n\nSee fibril.Supervisor.");
 
 static PyObject *py_start(PyObject *module, PyObject *args)
 {
     struct start s = {0};
-    PyObject *spec, *kept;
-    int link, rc = 1;
-    if (!PyArg_ParseTuple(args, "O!pO!:_supervisor_start", &PyTuple_Type, &spec, &link,
-                          &PyList_Type, &kept)) {
+    PyObject *spec, *result = NULL;
+    int link;
+    if (!PyArg_ParseTuple(args, "O!p:_supervisor_start", &PyTuple_Type, &spec, &link)) {
         return NULL;
     }
     if (!fibril__py.loop || (link && !fibril_current())) {
         return fibril__py_raise(-EPERM);
     }
     s.opts.link = link;
-    if (read_tree(&s.tree, spec, kept)) {
-        rc = fibril__py_wait(start_op, &s, FIBRIL_FOREVER);
+    if (read_tree(&s.tree, spec)) {
+        int rc = fibril__py_wait(start_op, &s, FIBRIL_FOREVER);
+        if (rc == 0) {
+            result = fibril__py_actor_handle(s.actor);
+        } else if (rc < 0) {
+            const struct tree *t = &s.tree;
+            raise_failed(
+                rc == -EPROTO ? failure_of(t->children, t->trees, t->spec.n_children) : NULL, rc);
+        }
     }
     free_tree(&s.tree);
-    if (rc != 0) {
-        return rc < 0 ? raise_failed(kept, rc) : NULL;
-    }
-    return fibril__py_actor_handle(s.actor);
+    return result;
 }
 
 /* ---- while it runs ---- */
@@ -233,19 +250,22 @@ static int request_op(void *arg, int64_t deadline_ns)
     }
 }
 
-static PyObject *carry_out(struct request *r, PyObject *kept, int64_t deadline_ns)
+static PyObject *carry_out(struct request *r, const struct tree *below, int64_t deadline_ns)
 {
-    int rc = fibril__py_wait(request_op, r, deadline_ns);
+    int rc = fibril__py_wait_once(request_op, r, deadline_ns);
+    if (rc == 0) {
+        return fibril__py_actor_handle(r->child);
+    }
+    if (r->simple && (rc == 1 || rc == -ETIMEDOUT || rc == -ECANCELED)) {
+        fibril__py_child_hold(r->spec.arg, true); /* for ever: it may still be started with it */
+    }
     if (rc == -ESRCH || rc == -EPIPE) {
         return fibril__py_actor_raise(r->supervisor, rc);
     }
-    if (rc != 0) {
-        return rc < 0 ? raise_failed(kept, rc) : NULL;
-    }
-    return fibril__py_actor_handle(r->child);
+    return rc < 0 ? raise_failed(rc == -EPROTO ? failure_of(&r->spec, below, 1) : NULL, rc) : NULL;
 }
 
-PyDoc_STRVAR(add_doc, "_supervisor_add(id, spec, simple, kept, timeout)\n--\n\nSee "
+PyDoc_STRVAR(add_doc, "_supervisor_add(id, spec, simple, timeout)\n--\n\nSee "
                       "fibril.Supervisor.");
 
 static PyObject *py_add(PyObject *module, PyObject *args)
@@ -254,18 +274,19 @@ static PyObject *py_add(PyObject *module, PyObject *args)
     struct tree below = {0};
     unsigned long long id;
     int simple;
-    PyObject *spec, *kept, *timeout, *result = NULL;
+    PyObject *spec, *timeout, *result = NULL;
     int64_t deadline_ns;
-    if (!PyArg_ParseTuple(args, "KO!pO!O:_supervisor_add", &id, &PyTuple_Type, &spec, &simple,
-                          &PyList_Type, &kept, &timeout) ||
+    if (!PyArg_ParseTuple(args, "KO!pO:_supervisor_add", &id, &PyTuple_Type, &spec, &simple,
+                          &timeout) ||
         !fibril__py_deadline(timeout, &deadline_ns)) {
         return NULL;
     }
     r.supervisor = id;
     r.simple = simple;
-    if (read_child(&r.spec, &below, spec, kept)) {
-        result = carry_out(&r, kept, deadline_ns);
+    if (read_child(&r.spec, &below, spec)) {
+        result = carry_out(&r, &below, deadline_ns);
     }
+    fibril__py_child_hold(r.spec.arg, false);
     free_tree(&below);
     return result;
 }
@@ -276,23 +297,20 @@ PyDoc_STRVAR(request_doc, "_supervisor_request(what, supervisor, id, child, time
 static PyObject *py_request(PyObject *module, PyObject *args)
 {
     struct request r = {0};
+    const struct tree below = {0};
     unsigned what;
     unsigned long long supervisor, child;
-    PyObject *timeout, *result, *kept = PyList_New(0);
+    PyObject *timeout;
     int64_t deadline_ns;
-    if (!kept ||
-        !PyArg_ParseTuple(args, "IKzKO:_supervisor_request", &what, &supervisor, &r.id, &child,
+    if (!PyArg_ParseTuple(args, "IKzKO:_supervisor_request", &what, &supervisor, &r.id, &child,
                           &timeout) ||
         !fibril__py_deadline(timeout, &deadline_ns)) {
-        Py_XDECREF(kept);
         return NULL;
     }
     r.what = what;
     r.supervisor = supervisor;
     r.child = child;
-    result = carry_out(&r, kept, deadline_ns);
-    Py_DECREF(kept);
-    return result;
+    return carry_out(&r, &below, deadline_ns);
 }
 
 /* ---- looking ---- */
@@ -348,27 +366,17 @@ static PyObject *py_children(PyObject *module, PyObject *args)
         PyMem_Free(l.children);
         l.room = l.n;
         l.children = PyMem_Calloc(l.room, sizeof *l.children);
-        rc = l.children ? fibril__py_wait(list_op, &l, deadline_ns) : -ENOMEM;
+        rc = l.children ? fibril__py_wait_once(list_op, &l, deadline_ns) : -ENOMEM;
     }
     result = rc == 0 ? list_of(&l) : rc < 0 ? fibril__py_actor_raise(supervisor, rc) : NULL;
     PyMem_Free(l.children);
     return result;
 }
 
-PyDoc_STRVAR(last_doc, "_supervisor_last(capsule)\n--\n\nThe number of the last actor that was "
-                       "started with it.");
-
-static PyObject *py_last(PyObject *module, PyObject *capsule)
-{
-    const struct pychild *c = PyCapsule_GetPointer(capsule, capsule_name);
-    return c ? PyLong_FromUnsignedLongLong(c->actor) : NULL;
-}
-
 static PyMethodDef functions[] = {{"_supervisor_start", py_start, METH_VARARGS, start_doc},
                                   {"_supervisor_add", py_add, METH_VARARGS, add_doc},
                                   {"_supervisor_request", py_request, METH_VARARGS, request_doc},
                                   {"_supervisor_children", py_children, METH_VARARGS, children_doc},
-                                  {"_supervisor_last", py_last, METH_O, last_doc},
                                   {NULL, NULL, 0, NULL}};
 
 int fibril__py_supervisor_init(PyObject *module)

@@ -79,6 +79,9 @@ static PyObject *at_exit(PyObject *unused, PyObject *unused_too)
 {
     bool enabled = fibril__py.loop && fibril_current() == fibril__py.main;
     int rc = enabled ? fibril__py_await_all() : 0;
+    if (enabled) {
+        fibril__py_actors_end();
+    }
     fibril__py.ending = enabled;
     fibril__py.can_keep = fibril__py.can_keep && !enabled;
     fibril__py_shut();

@@ -164,6 +164,9 @@ typedef int fibril__py_op(void *arg, int64_t deadline_ns);
  * handlers run in between; when one raises, 1 is returned with the exception set (op returns no
  * value above 0 on its own). MAY PARK. */
 int fibril__py_wait(fibril__py_op *op, void *arg, int64_t deadline_ns);
+/* The same for what must not be begun again after a signal: the main fibril, which only signals
+ * interrupt, has another fibril do it. */
+int fibril__py_wait_once(fibril__py_op *op, void *arg, int64_t deadline_ns);
 
 /* ---- handles (handle.c) ---- */
 
@@ -299,5 +302,8 @@ int fibril__py_actor_receive_init(PyObject *module);
 int fibril__py_actor_life_init(PyObject *module);
 int fibril__py_actor_later_init(PyObject *module);
 int fibril__py_supervisor_init(PyObject *module);
+
+/* At exit, when all fibrils that are no daemons have ended: ends the actors. With the GIL. */
+void fibril__py_actors_end(void);
 
 #endif

@@ -64,6 +64,50 @@ int fibril__py_wait(fibril__py_op *op, void *arg, int64_t deadline_ns)
     }
 }
 
+static int run_once(void *arg)
+{
+    struct errand *e = arg;
+    e->rc = e->op(e->arg, e->deadline_ns);
+    return 0;
+}
+
+static int join_op(void *arg, int64_t deadline_ns)
+{
+    return fibril_join(arg, deadline_ns, NULL);
+}
+
+/* The errand must not outlive what it uses. */
+static void abort_errand(struct pyfibril *p, struct fibril *f)
+{
+    fibril__py_leave(p);
+    fibril_cancel(f);
+    fibril_shield_begin();
+    while (fibril_join(f, FIBRIL_FOREVER, NULL) == -EINTR) {}
+    fibril_shield_end();
+    fibril__py_enter(p);
+}
+
+int fibril__py_wait_once(fibril__py_op *op, void *arg, int64_t deadline_ns)
+{
+    static const struct fibril_spawn_opts opts = {.name = "for the main thread", .daemon = true};
+    struct pyfibril *p = fibril__py_self();
+    struct errand e = {.op = op, .arg = arg, .deadline_ns = deadline_ns};
+    struct fibril *f;
+    if (!p || fibril_current() != fibril__py.main) {
+        return fibril__py_wait(op, arg, deadline_ns);
+    }
+    int rc = fibril_spawn(run_once, &e, &opts, &f);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = fibril__py_wait(join_op, f, FIBRIL_FOREVER);
+    if (rc != 0) {
+        abort_errand(p, f);
+        return rc;
+    }
+    return e.rc;
+}
+
 /* ---- sleep and yield ---- */
 
 static int sleep_op(void *arg, int64_t deadline_ns)

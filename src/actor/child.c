@@ -38,6 +38,13 @@ static int copy_text(const char *text, const char **ret_copy)
     return text && !*ret_copy ? -ENOMEM : 0;
 }
 
+static void hold(const struct fibril_child_spec *spec, bool on)
+{
+    if (spec->hold) {
+        spec->hold(spec->arg, on);
+    }
+}
+
 int fibril__child_new(const struct fibril_child_spec *spec, bool simple,
                       struct fibril__child **ret_child)
 {
@@ -47,6 +54,7 @@ int fibril__child_new(const struct fibril_child_spec *spec, bool simple,
         return rc < 0 ? rc : -ENOMEM;
     }
     c->spec = *spec;
+    hold(&c->spec, true);
     c->spec.supervisor = NULL;
     c->spec.opts.link = true;
     c->spec.opts.ret_monitor = NULL;
@@ -66,14 +74,16 @@ int fibril__child_new(const struct fibril_child_spec *spec, bool simple,
 
 static int tree_copy(const struct fibril__tree *tree, struct fibril__tree **ret_copy);
 
-/* A child's specification as it was given, but for the supervisor. */
-static int child_copy(const struct fibril__child *c, struct fibril__child **ret_copy)
+/* A child's specification as it was given, but for the supervisor and the argument. */
+static int child_copy(const struct fibril__child *c, void *arg, struct fibril__child **ret_copy)
 {
     struct fibril__child *copy = fibril__alloc_zero(sizeof *copy);
     if (!copy) {
         return -ENOMEM;
     }
     copy->spec = c->spec;
+    copy->spec.arg = arg;
+    hold(&copy->spec, true);
     copy->spec.id = copy->spec.opts.name = NULL;
     int rc = copy_text(c->spec.id, &copy->spec.id);
     rc = rc == 0 ? copy_text(c->spec.opts.name, &copy->spec.opts.name) : rc;
@@ -91,11 +101,7 @@ static int child_copy(const struct fibril__child *c, struct fibril__child **ret_
 int fibril__child_of(const struct fibril__child *pattern, void *arg,
                      struct fibril__child **ret_child)
 {
-    int rc = child_copy(pattern, ret_child);
-    if (rc == 0) {
-        (*ret_child)->spec.arg = arg;
-    }
-    return rc;
+    return child_copy(pattern, arg, ret_child);
 }
 
 static void free_text(const char *text)
@@ -106,6 +112,7 @@ static void free_text(const char *text)
 void fibril__child_free(struct fibril__child *c)
 {
     if (c) {
+        hold(&c->spec, false);
         free_text(c->spec.id);
         free_text(c->spec.opts.name);
         fibril__tree_free(c->tree);
@@ -196,13 +203,14 @@ static int tree_copy(const struct fibril__tree *tree, struct fibril__tree **ret_
     for (struct fibril__link *l = children->head.next; rc == 0 && l != &children->head;
          l = l->next) {
         struct fibril__child *c;
-        rc = child_copy(CONTAINER_OF(l, struct fibril__child, link), &c);
+        const struct fibril__child *child = CONTAINER_OF(l, struct fibril__child, link);
+        rc = child_copy(child, child->spec.arg, &c);
         if (rc == 0) {
             fibril__list_push(&copy->children, &c->link);
         }
     }
     if (rc == 0 && tree->pattern) {
-        rc = child_copy(tree->pattern, &copy->pattern);
+        rc = child_copy(tree->pattern, tree->pattern->spec.arg, &copy->pattern);
     }
     if (rc < 0) {
         fibril__tree_free(copy);

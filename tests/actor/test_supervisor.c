@@ -401,6 +401,50 @@ ACTOR_TEST(ten_thousand_children_are_killed_and_none_is_lost)
     return 0;
 }
 
+static int holders[2];
+
+static void hold(void *arg, bool on)
+{
+    if (arg) {
+        *(int *)arg += on ? 1 : -1;
+    }
+}
+
+static int held_child(void *arg)
+{
+    struct fibril_message *m;
+    ASSERT(!arg || *(int *)arg > 0);
+    return fibril_actor_receive(FIBRIL_FOREVER, &m);
+}
+
+ACTOR_TEST(arguments_are_held_as_long_as_a_child_may_be_started_with_them)
+{
+    static const struct fibril_child_spec inner[] = {
+        {.id = "x", .fn = held_child, .arg = &holders[0], .hold = hold}};
+    static const struct fibril_supervisor_spec below = {.children = inner, .n_children = 1};
+    static const struct fibril_child_spec outer[] = {
+        {.id = "below", .supervisor = &below, .opts = {.name = "below"}}};
+    static const struct fibril_child_spec pattern[] = {{.fn = held_child, .hold = hold}};
+    struct fibril_supervisor_spec top = {.children = outer, .n_children = 1};
+    struct fibril_supervisor_spec simple = {
+        .strategy = FIBRIL_SIMPLE, .children = pattern, .n_children = 1};
+    uint64_t s = start(&top), c;
+    int held = holders[0];
+    ASSERT(held > 0);
+    ASSERT_OK(fibril_actor_exit(fibril_actor_whereis("below"), FIBRIL_EXIT_KILL));
+    settle();
+    ASSERT_EQ(holders[0], held);
+    ASSERT_OK(fibril_actor_exit(s, FIBRIL_EXIT_SHUTDOWN));
+    settle();
+    ASSERT_EQ(holders[0], 0);
+    s = start(&simple);
+    ASSERT_OK(fibril_supervisor_add(s, NULL, &holders[1], FIBRIL_FOREVER, &c));
+    ASSERT_EQ(holders[1], 1);
+    ASSERT_OK(fibril_supervisor_end_child(s, c, FIBRIL_FOREVER));
+    ASSERT_EQ(holders[1], 0);
+    return 0;
+}
+
 /* ---- processes, in real time ---- */
 
 static int with_process(void *arg)
