@@ -211,7 +211,7 @@ def saved_registers(sp):
 
 
 def resident_of(f):
-    return int(f["loop"]["machine"]["runs"][int(f["ctx"]["log2"])]["resident"])
+    return int(f["loop"]["machine"]["runs"]["at"][int(f["ctx"]["log2"])]["resident"])
 
 
 def in_place(f):

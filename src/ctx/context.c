@@ -20,7 +20,6 @@
 
 #include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #ifdef FIBRIL_HAVE_VALGRIND
@@ -35,7 +34,7 @@
 #endif
 
 enum {
-    VIA_BYTES = 32 << 10,
+    GONE = -1, /* bytes saved of one that has left its run stack for good */
 #if FIBRIL_ASAN || FIBRIL_TSAN
     SWITCH_SLACK = 1024, /* the hooks keep fibril__context_switch from being a tail call */
 #else
@@ -89,54 +88,13 @@ static void tsan_reap(struct fibril__machine *m)
 void fibril__machine_init(struct fibril__machine *m, size_t run_bytes,
                           void (*overflowed)(struct fibril__context *c))
 {
-    *m = (struct fibril__machine){.run_bytes = run_bytes, .overflowed = overflowed};
-}
-
-static size_t mapping_bytes(const struct fibril__machine *m, size_t page)
-{
-    return FIBRIL__RUN_STACKS * (page + m->run_bytes) + page + VIA_BYTES;
-}
-
-/* One mapping: a guard and a run stack, again and again, a guard, and the stack for copying, which
- * an overflow of a run stack cannot reach. */
-static int map_run_stacks(struct fibril__machine *m)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (fibril__alloc_refuse()) {
-        return -1;
-    }
-    char *p = mmap(/* addr= */ NULL, mapping_bytes(m, page), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (p == MAP_FAILED) {
-        return -1;
-    }
-    m->mapping = p;
-    bool guarded = true;
-    for (unsigned i = 0; i < FIBRIL__RUN_STACKS; i++, p += page + m->run_bytes) {
-        guarded = guarded && fibril__page_guard(p);
-        m->runs[i].low = p + page;
-        m->runs[i].top = p + page + m->run_bytes;
-#ifdef FIBRIL_HAVE_VALGRIND
-        (void)VALGRIND_STACK_REGISTER(m->runs[i].low, m->runs[i].top);
-#endif
-    }
-    m->via_top = p + page + VIA_BYTES;
-#ifdef FIBRIL_HAVE_VALGRIND
-    (void)VALGRIND_STACK_REGISTER(p + page, m->via_top);
-#endif
-    if (!guarded || !fibril__page_guard(p)) {
-        munmap(m->mapping, mapping_bytes(m, page));
-        m->mapping = NULL;
-        return -1;
-    }
-    return 0;
+    *m = (struct fibril__machine){.overflowed = overflowed};
+    fibril__runs_init(&m->runs, run_bytes);
 }
 
 void fibril__machine_fini(struct fibril__machine *m)
 {
-    if (m->mapping) {
-        munmap(m->mapping, mapping_bytes(m, (size_t)sysconf(_SC_PAGESIZE)));
-    }
+    fibril__runs_fini(&m->runs);
     fibril__copies_fini(&m->copies);
     *m = (struct fibril__machine){0};
 }
@@ -167,12 +125,12 @@ void fibril__context_own_hooked(struct fibril__context *c, void *low, void *top)
 
 int fibril__context_copied(struct fibril__machine *m, struct fibril__context *c)
 {
-    if (!m->mapping && map_run_stacks(m) != 0) {
+    int run = fibril__runs_take(&m->runs);
+    if (run < 0) {
         return -1;
     }
-    uint8_t run = (uint8_t)(m->next_run++ % FIBRIL__RUN_STACKS);
-    *c = (struct fibril__context){.policy = FIBRIL__COPIED, .log2 = run};
-    asan_bounds(c, m->runs[run].low, m->run_bytes);
+    *c = (struct fibril__context){.policy = FIBRIL__COPIED, .log2 = (uint8_t)run};
+    asan_bounds(c, m->runs.at[run].low, m->runs.bytes);
     tsan_create(c);
     return 0;
 }
@@ -197,13 +155,18 @@ void fibril__context_begin_hooked(struct fibril__machine *m, struct fibril__cont
 
 void fibril__context_fini_copied(struct fibril__machine *m, struct fibril__context *c)
 {
-    if (m->runs[c->log2].resident == c) {
-        m->runs[c->log2].resident = NULL;
+    if (c->saved_bytes == (uint32_t)GONE) {
+        return;
     }
+    if (m->runs.at[c->log2].resident == c) {
+        m->runs.at[c->log2].resident = NULL;
+    }
+    fibril__runs_give(&m->runs, c->log2);
     if (c->saved) {
         fibril__copy_give(&m->copies, c->saved, c->saved_bytes);
         c->saved = NULL;
     }
+    c->saved_bytes = (uint32_t)GONE;
 }
 
 /* ---- copying ---- */
@@ -278,7 +241,7 @@ bool fibril__context_reserve_slow(struct fibril__machine *m, struct fibril__cont
         relieve(m, c, sp);
         return true;
     }
-    const struct fibril__run_stack *run = &m->runs[c->log2];
+    const struct fibril__run_stack *run = &m->runs.at[c->log2];
     size_t live = (size_t)(run->top - sp) + FIBRIL_ARCH_INLINE_BYTES + SWITCH_SLACK;
     FIBRIL_ASSERT(sp > run->low && sp <= run->top);
     size_t grains = live / FIBRIL__COPY_GRAIN;
@@ -308,13 +271,13 @@ void *fibril__context_move_in(void *arg)
 {
     struct fibril__machine *m = arg;
     struct fibril__context *c = m->incoming;
-    struct fibril__run_stack *run = &m->runs[c->log2];
+    struct fibril__run_stack *run = &m->runs.at[c->log2];
     if (run->resident) {
         evict(m, run);
     }
     run->resident = c;
 #if FIBRIL_ASAN
-    __asan_unpoison_memory_region(run->low, m->run_bytes);
+    __asan_unpoison_memory_region(run->low, m->runs.bytes);
 #endif
     if (!c->sp) {
         return fibril__arch_make(run->top, (char *)c + m->tag);
@@ -334,7 +297,7 @@ void *fibril__context_at(const struct fibril__machine *m, const struct fibril__c
         return p;
     }
     char *at = p;
-    if (at >= m->runs[c->log2].top || at < (char *)c->sp) {
+    if (at >= m->runs.at[c->log2].top || at < (char *)c->sp) {
         return p;
     }
     return (char *)c->saved + (at - live_low(c));
@@ -417,7 +380,7 @@ static bool room_for_visit(const struct fibril__machine *m, const struct fibril_
         return sp != NULL;
     }
     if (c->policy == FIBRIL__COPIED) {
-        return sp - m->runs[c->log2].low > VISIT_ROOM;
+        return sp - m->runs.at[c->log2].low > VISIT_ROOM;
     }
     size_t offset = (uintptr_t)sp & (((uintptr_t)1 << c->log2) - 1);
     return offset > VISIT_ROOM;
@@ -435,7 +398,7 @@ bool fibril__context_visit(struct fibril__machine *m, struct fibril__context *se
         fibril__arch_switch_inline(&self->sp, fibril__arch_visit(c->sp));
     } else {
         m->incoming = c;
-        fibril__arch_switch_via_inline(&self->sp, m->via_top, move_in_to_visit, m);
+        fibril__arch_switch_via_inline(&self->sp, m->runs.via_top, move_in_to_visit, m);
     }
     pthread_mutex_unlock(&visit_lock);
     return true;

@@ -4,11 +4,11 @@
  * only home of the sanitizer hooks (context.c).
  *
  * Own stack: the context keeps its stack as long as it lives. Copied stack: a context is bound to
- * one of the loop's few run stacks and always runs there, at the same addresses. The last one to
- * run on it stays there (it is the resident) until another needs the place; then its live bytes,
- * from its stack pointer up, are copied to a piece of exactly that size. So a few that alternate
- * are not copied at all, as new ones go to the run stacks in turn, and a parked one costs its live
- * bytes. The piece is reserved before the context parks, because a switch cannot fail.
+ * one of the loop's run stacks (runs.h) and always runs there, at the same addresses. The last one
+ * to run on it stays there (it is the resident) until another needs the place; then its live bytes,
+ * from its stack pointer up, are copied to a piece of exactly that size. So a hundred that
+ * alternate are not copied at all, and of many a parked one costs its live bytes. The piece is
+ * reserved before the context parks, because a switch cannot fail.
  */
 #ifndef FIBRIL_CTX_CONTEXT_H
 #define FIBRIL_CTX_CONTEXT_H
@@ -16,6 +16,7 @@
 #include "arch/switch.h"
 #include "base/compiler.h"
 #include "ctx/copies.h"
+#include "ctx/runs.h"
 #include "ctx/slots.h"
 
 #include <stdbool.h>
@@ -47,20 +48,9 @@ struct fibril__context {
 #endif
 };
 
-enum { FIBRIL__RUN_STACKS = 8 };
-
-struct fibril__run_stack {
-    struct fibril__context *resident; /* whose bytes are on it, or NULL */
-    char *low, *top;                  /* without its guard */
-};
-
 /* What the contexts of one loop share. */
 struct fibril__machine {
-    struct fibril__run_stack runs[FIBRIL__RUN_STACKS];
-    unsigned next_run; /* where the next new context goes */
-    size_t run_bytes;  /* of each */
-    char *mapping;     /* what all of them were mapped as; NULL until first needed */
-    char *via_top;     /* a small stack on which copying runs */
+    struct fibril__runs runs;
     struct fibril__copies copies;
     struct fibril__context *incoming; /* for the copying */
     uintptr_t tag;                    /* added to the pointer that a copied context is begun with */
@@ -148,15 +138,14 @@ void *fibril__context_at(const struct fibril__machine *m, const struct fibril__c
 static inline void *fibril__context_run_stack(const struct fibril__machine *m,
                                               const struct fibril__context *c, size_t *ret_bytes)
 {
-    *ret_bytes = m->run_bytes;
-    return m->runs[c->log2].low;
+    *ret_bytes = m->runs.bytes;
+    return m->runs.at[c->log2].low;
 }
 
 /* Whether p lies on one of the stacks that copied ones share. */
 static inline bool fibril__machine_shares(const struct fibril__machine *m, const void *p)
 {
-    const char *at = p;
-    return m->mapping && at >= m->runs[0].low && at < m->runs[FIBRIL__RUN_STACKS - 1].top;
+    return fibril__runs_hold(&m->runs, p);
 }
 
 /* The switches with the sanitizers' hooks around them. */
@@ -198,7 +187,7 @@ static inline void fibril__context_fini(struct fibril__machine *m, struct fibril
 static inline bool fibril__context_in_place(const struct fibril__machine *m,
                                             const struct fibril__context *c)
 {
-    return c->policy != FIBRIL__COPIED || m->runs[c->log2].resident == c;
+    return c->policy != FIBRIL__COPIED || m->runs.at[c->log2].resident == c;
 }
 
 static ALWAYS_INLINE void fibril__context_jump(struct fibril__machine *m, void **ret_sp,
@@ -208,7 +197,7 @@ static ALWAYS_INLINE void fibril__context_jump(struct fibril__machine *m, void *
         fibril__arch_switch_inline(ret_sp, to->sp);
     } else {
         m->incoming = to;
-        fibril__arch_switch_via_inline(ret_sp, m->via_top, fibril__context_move_in, m);
+        fibril__arch_switch_via_inline(ret_sp, m->runs.via_top, fibril__context_move_in, m);
     }
 }
 
@@ -244,7 +233,18 @@ static ALWAYS_INLINE bool fibril__context_reserve(struct fibril__machine *m,
     if (LIKELY(c->policy <= FIBRIL__THREAD)) {
         return true;
     }
-    return fibril__context_reserve_slow(m, c, stack_pointer());
+    char *sp = stack_pointer();
+#if !FIBRIL_ASAN && !FIBRIL_TSAN
+    if (LIKELY(c->policy == FIBRIL__COPIED)) {
+        /* As when it parked last. */
+        size_t live = (size_t)(m->runs.at[c->log2].top - sp) + FIBRIL_ARCH_INLINE_BYTES;
+        if (LIKELY(fibril__copy_round(live) == c->saved_bytes &&
+                   live / FIBRIL__COPY_GRAIN <= c->high_water)) {
+            return true;
+        }
+    }
+#endif
+    return fibril__context_reserve_slow(m, c, sp);
 }
 
 #endif

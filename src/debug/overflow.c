@@ -22,7 +22,7 @@ static struct sigaction old_segv, old_bus;
 
 static size_t stack_bytes(const struct fibril *f)
 {
-    return fibril__context_is_copied(&f->ctx) ? f->loop->machine.run_bytes
+    return fibril__context_is_copied(&f->ctx) ? f->loop->machine.runs.bytes
                                               : (size_t)1 << f->ctx.log2;
 }
 
@@ -51,11 +51,8 @@ static struct fibril *owner_of_guard(const char *address, bool *ret_in_reserve)
     if (!loop) {
         return NULL;
     }
-    for (unsigned i = 0; loop->machine.mapping && i < FIBRIL__RUN_STACKS; i++) {
-        const char *low = loop->machine.runs[i].low;
-        if (address < low && address >= low - page) {
-            return loop->current;
-        }
+    if (fibril__runs_guard(&loop->machine.runs, address)) {
+        return loop->current;
     }
     const struct fibril__region *r = fibril__region_of(address);
     if (!r || !r->stacks) {

@@ -74,6 +74,7 @@ static void trim(struct fibril_loop *loop)
         return;
     }
     loop->trimmed_ns = loop->now_ns;
+    fibril__runs_trim(&loop->machine.runs);
     fibril__slot_cache_trim(&loop->stacks);
     for (unsigned i = 0; i <= FIBRIL__SLOT_LOG2_MAX; i++) {
         if (loop->other_stacks[i]) {

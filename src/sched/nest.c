@@ -48,11 +48,9 @@ bool fibril__nest_guards(const void *address, size_t *ret_bytes)
     const char *at = address;
     const ptrdiff_t page = sysconf(_SC_PAGESIZE);
     for (struct fibril__nest *n = newest; n; n = n->newer) {
-        for (unsigned i = 0; n->machine.mapping && i < FIBRIL__RUN_STACKS; i++) {
-            if (at < n->machine.runs[i].low && at >= n->machine.runs[i].low - page) {
-                *ret_bytes = n->machine.run_bytes;
-                return true;
-            }
+        if (fibril__runs_guard(&n->machine.runs, address)) {
+            *ret_bytes = n->machine.runs.bytes;
+            return true;
         }
         const struct fibril__context *c = &n->current->ctx;
         const char *slot = c->saved;

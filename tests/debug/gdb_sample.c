@@ -6,6 +6,7 @@
 #include <fibril/fibril.h>
 
 #include "base/compiler.h"
+#include "ctx/runs.h"
 
 #include <stdlib.h>
 
@@ -60,6 +61,8 @@ static void spawn(fibril_fn *fn, const char *name, enum fibril_stack stack)
 }
 
 /* More copied stacks than there are run stacks: some are not in place. */
+enum { COPIED = FIBRIL__RUN_STACKS + FIBRIL__RUN_GROUP };
+
 static int start(void *arg)
 {
     (void)arg;
@@ -69,10 +72,10 @@ static int start(void *arg)
     fibril_mutex_lock(mutex, FIBRIL_FOREVER);
     spawn(parked_in_lock, "locker", FIBRIL_STACK_OWN);
     spawn(parked_in_sleep, "sleeper", FIBRIL_STACK_OWN);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < COPIED; i++) {
         spawn(parked_copied,
               i == 0    ? "first copied"
-              : i == 11 ? "last copied"
+              : i == COPIED - 1 ? "last copied"
                         : "copied",
               FIBRIL_STACK_COPIED);
     }

@@ -13,7 +13,7 @@ import sys
 import gdb_session
 
 SCRIPT, PROGRAM = sys.argv[1], sys.argv[2]
-COPIED = 12
+COPIED = 128 + 8  # as in gdb_sample.c
 
 
 def record(text, name):

@@ -203,7 +203,7 @@ find_mark(struct fibril__nested *self)
 {
     struct routine *r = CONTAINER_OF(self, struct routine, nested);
     int mark = r->seed;
-    r->turns = (int)((char *)&mark - (char *)self->nest->machine.runs[self->ctx.log2].low);
+    r->turns = (int)((char *)&mark - (char *)self->nest->machine.runs.at[self->ctx.log2].low);
     __asm__ volatile("" : : "r"(&mark) : "memory");
     ASSERT_OK(fibril__nest_switch(self->nest, r->back));
     return r->back;
@@ -220,7 +220,7 @@ TEST(bytes_of_a_stack_are_found_wherever_they_are)
         ASSERT_OK(fibril__nest_switch(n, &routines[i].nested));
     }
     for (int i = 0; i < MANY; i++) {
-        char *was = n->machine.runs[routines[i].nested.ctx.log2].low + routines[i].turns;
+        char *was = n->machine.runs.at[routines[i].nested.ctx.log2].low + routines[i].turns;
         int mark;
         memcpy(&mark, fibril__nested_at(&routines[i].nested, was), sizeof mark);
         ASSERT_EQ(mark, 1000 + i);
