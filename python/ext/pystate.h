@@ -27,6 +27,28 @@ void fibril__pystate_swap(PyThreadState *ts);
 /* The running fibril parks and the GIL stays held, in the name of nobody, until a swap. */
 void fibril__pystate_keep(void);
 
+/* While the running fibril hands over to another that shares its thread state, which stays the
+ * current one, the OS thread must not say so where each fibril has thread-locals of its own: hidden
+ * before, shown again after. Only where can_swap() says so, on the loop's OS thread. */
+void fibril__pystate_hide_words(void);
+void fibril__pystate_show_words(PyThreadState *ts);
+
+static inline void fibril__pystate_hide(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    fibril__pystate_hide_words();
+#endif
+}
+
+static inline void fibril__pystate_show(PyThreadState *ts)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    fibril__pystate_show_words(ts);
+#else
+    (void)ts;
+#endif
+}
+
 /* Releases the GIL after a keep. */
 void fibril__pystate_release(void);
 
@@ -155,6 +177,10 @@ extern const bool fibril__pyslice_possible;
 /* Moves what belongs to the running context from ts to s. Python must not run until another slice
  * has been loaded, or a fresh state made. */
 void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts);
+
+/* Both at once: `from` is the running context, and `to` the one that runs next. */
+void fibril__pyslice_exchange(struct fibril__pyslice *from, struct fibril__pyslice *to,
+                              PyThreadState *ts);
 
 /* Calls under way in the running context: of Python, and of C where this version counts them. */
 int fibril__pyslice_depth(const PyThreadState *ts);

@@ -159,7 +159,7 @@ int fibril__pystate_trash(const PyThreadState *ts)
 
 /* ---- switching ---- */
 
-void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
+static inline void save(struct fibril__pyslice *s, PyThreadState *ts)
 {
     save_frame(s, ts);
     s->chunk = ts->datastack_chunk;
@@ -170,7 +170,7 @@ void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
     save_counts(s, ts);
 }
 
-void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
+static inline void load(struct fibril__pyslice *s, PyThreadState *ts)
 {
     load_frame(s, ts);
     ts->datastack_chunk = s->chunk;
@@ -179,6 +179,23 @@ void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
     ts->exc_info = s->exc_info;
     load_context(s, ts);
     load_counts(s, ts);
+}
+
+void fibril__pyslice_save(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    save(s, ts);
+}
+
+void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
+{
+    load(s, ts);
+}
+
+void fibril__pyslice_exchange(struct fibril__pyslice *from, struct fibril__pyslice *to,
+                              PyThreadState *ts)
+{
+    save(from, ts);
+    load(to, ts);
 }
 
 /* The outermost cframe comes first in the memory, the chunk after it; the first element of a root

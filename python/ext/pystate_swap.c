@@ -306,6 +306,16 @@ void fibril__pystate_keep(void)
     set_words(NULL);
 }
 
+void fibril__pystate_hide_words(void)
+{
+    set_words(NULL);
+}
+
+void fibril__pystate_show_words(PyThreadState *ts)
+{
+    set_words(ts);
+}
+
 static void become(PyThreadState *ts)
 {
     hold(ts);
@@ -398,6 +408,15 @@ bool fibril__pystate_init(void)
 }
 
 /* Never called: can_swap is false. */
+void fibril__pystate_hide_words(void)
+{
+}
+
+void fibril__pystate_show_words(PyThreadState *ts)
+{
+    (void)ts;
+}
+
 void fibril__pystate_swap(PyThreadState *ts)
 {
     PyThreadState_Swap(ts);

@@ -84,6 +84,7 @@ struct world {
     struct tasklet *dead;    /* has just left the ring for good: whoever arrives drops it */
     struct tasklet *turn;    /* who may touch ts; NULL: nobody, or the dispatcher */
     bool attached;           /* with the turn comes the GIL */
+    bool hidden;             /* ... in the name of ts, which is hidden: nobody else has run */
     bool keeps;              /* ... and so it is always, but after a wait */
     bool acquiring;          /* the dispatcher waits for the GIL */
     bool idle;               /* nobody is runnable: the thread waits */

@@ -8,7 +8,7 @@ PyObject *fibril__slp_schedule_hook, *fibril__slp_error_hook;
 
 /* ---- schedule ---- */
 
-static PyObject *schedule_with(PyObject *value, bool remove)
+static NOINLINE PyObject *schedule_with(PyObject *value, bool remove)
 {
     struct world *w = fibril__slp_world();
     if (UNLIKELY(!w)) {
@@ -48,17 +48,46 @@ static int one_argument(PyObject *const *args, Py_ssize_t n, PyObject *names, Py
     return 0;
 }
 
+static NOINLINE PyObject *schedule_value(PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    PyObject *value = NULL;
+    return one_argument(args, n, names, &value) < 0 ? NULL : schedule_with(value, false);
+}
+
+/* Has failed, and perhaps nothing has been done. */
+static NOINLINE PyObject *undo_schedule(void)
+{
+    const struct world *w = fibril__slp_world();
+    if (w && w->refused) {
+        tasklet_set_value(w->current, Py_NewRef(Py_None));
+    }
+    return NULL;
+}
+
+/* As it mostly is: no register of it is on a parked stack. */
+static inline PyObject *schedule(void)
+{
+    struct world *w = fibril__slp_world();
+    if (UNLIKELY(!w)) {
+        return NULL;
+    }
+    struct tasklet *self = w->current;
+    if (UNLIKELY(self->value != Py_None)) {
+        return schedule_with(NULL, false);
+    }
+    Py_DECREF(Py_None);
+    self->value = Py_NewRef(TASKLET_ITSELF);
+    PyObject *result = fibril__slp_go(w, self, self->next);
+    return LIKELY(result) ? result : undo_schedule();
+}
+
 PyDoc_STRVAR(schedule_doc, "schedule(retval=None)\n--\n\n"
                            "Lets the next tasklet run. Returns retval, or the tasklet itself.");
 
 static PyObject *py_schedule(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    PyObject *value = NULL;
     (void)module;
-    if (UNLIKELY(n || names) && one_argument(args, n, names, &value) < 0) {
-        return NULL;
-    }
-    return schedule_with(value, false);
+    return UNLIKELY(n || names) ? schedule_value(args, n, names) : schedule();
 }
 
 PyDoc_STRVAR(schedule_remove_doc, "schedule_remove(retval=None)\n--\n\n"

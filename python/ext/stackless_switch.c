@@ -189,7 +189,7 @@ static NOINLINE PyObject *transfer(struct world *w, struct tasklet *prev, struct
     return go_on(prev);
 }
 
-PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next)
+static NOINLINE PyObject *go_with_care(struct world *w, struct tasklet *prev, struct tasklet *next)
 {
     w->refused = true;
     if (UNLIKELY(!next)) {
@@ -236,4 +236,38 @@ PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *
         }
     }
     return LIKELY(fibril__slp_begin(next) == 0) ? transfer(w, prev, next) : no_stack(w);
+}
+
+/* To one of the same world that waits for its turn: nobody else runs in between, so its thread
+ * state stays the current one. */
+static NOINLINE PyObject *transfer_plainly(struct world *w, struct tasklet *prev,
+                                           struct tasklet *next)
+{
+    fibril__pyslice_exchange(&prev->slice, &next->slice, w->ts);
+    w->attached = true; /* who comes back from outside takes the GIL without a word */
+    w->hidden = true;
+    fibril__pystate_hide();
+    w->turn = w->current = next;
+    if (UNLIKELY(fibril_turn_hand_over(next->fibril) < 0)) {
+        return stay(prev);
+    }
+    return go_on(prev);
+}
+
+/* Whether there is nothing to do but that. */
+static inline bool is_plain(const struct world *w, const struct tasklet *prev,
+                            const struct tasklet *next)
+{
+    return next && next != prev && next->world == w && next->place == AT_RING && next->begun &&
+           !next->away && !prev->pending_irq && w->ticks > 1 && w->keeps && !w->switch_trap &&
+           w->interval == 0 && !fibril__slp_schedule_hook;
+}
+
+PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next)
+{
+    if (LIKELY(is_plain(w, prev, next))) {
+        w->ticks--;
+        return transfer_plainly(w, prev, next);
+    }
+    return go_with_care(w, prev, next);
 }

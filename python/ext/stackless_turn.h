@@ -15,9 +15,12 @@ static inline void arrive(struct world *w)
     if (UNLIKELY(!w->attached)) {
         w->attached = true;
         PyEval_RestoreThread(w->ts);
+    } else if (LIKELY(w->hidden)) {
+        fibril__pystate_show(w->ts);
     } else if (fibril__pystate_current() != w->ts) {
         fibril__pystate_swap(w->ts);
     }
+    w->hidden = false;
     struct tasklet *dead = w->dead;
     if (UNLIKELY(dead)) {
         w->dead = NULL;
