@@ -279,8 +279,8 @@ FIBRIL_API int fibril_stream_next(struct fibril_stream *s, int64_t deadline_ns,
 /* Frees s; replies that come later are dropped. NULL is ignored. Never parks. */
 FIBRIL_API void fibril_stream_close(struct fibril_stream *s);
 /* Gives one more reply, or with m NULL says that there are no more. As fibril_actor_send; and
- * -EPIPE if the stream is known to be closed, which that of another loop is not: what comes for it
- * is dropped there. */
+ * -EPIPE if its opener has ended, or closed it, which is not known of one of another loop: what
+ * comes for it is dropped there. */
 FIBRIL_API int fibril_stream_give(struct fibril_from from, struct fibril_message *m,
                                   int64_t deadline_ns);
 

@@ -171,8 +171,8 @@ void fibril__py_actor_forget(struct pyactor *o);
 void fibril__py_child_hold(void *arg, bool on);
 int fibril__py_child_start(void *arg, const struct fibril_actor_opts *opts, uint64_t *ret_actor);
 
-/* Somebody is to serve the passive actor. */
-void fibril__py_worker_ready(struct fibril__actor *a);
+/* From now on passive actors are served. 0 or -ENOMEM. */
+int fibril__py_workers_start(void);
 /* Serves o until there is nothing to be done. With the GIL, on a worker. MAY PARK. */
 void fibril__py_actor_serve(struct pyactor *o, struct pyfibril *p);
 /* The pyactor that the caller acts as; NULL: none, of a class. */

@@ -321,7 +321,9 @@ static PyObject *py_setup(PyObject *module, PyObject *hooks)
     for (Py_ssize_t i = 0; i < HOOKS; i++) {
         Py_XSETREF(fibril__py_hooks[i], Py_NewRef(PyTuple_GET_ITEM(hooks, i)));
     }
-    fibril__passive_ready = fibril__py_worker_ready;
+    if (fibril__py_workers_start() < 0) {
+        return PyErr_NoMemory();
+    }
     fibril_actor_on_trouble(on_trouble);
     Py_RETURN_NONE;
 }

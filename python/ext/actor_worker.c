@@ -5,6 +5,8 @@
  */
 #include "actor_py.h"
 
+#include <pthread.h>
+
 enum { KEPT = 64 };
 
 struct worker {
@@ -16,6 +18,14 @@ struct worker {
 static struct worker *idle; /* the last one that had nothing to do comes first */
 static unsigned idle_count;
 static struct fibril__actor *waiting, **waiting_tail = &waiting; /* no worker could be made */
+
+/* Of a fork: there are no workers, and no actors that wait for one. */
+static void forked(void)
+{
+    idle = NULL;
+    idle_count = 0;
+    waiting = NULL;
+}
 
 static struct pyactor *of(struct fibril__actor *a)
 {
@@ -95,7 +105,8 @@ static int work(void *arg)
     return 0;
 }
 
-void fibril__py_worker_ready(struct fibril__actor *a)
+/* Somebody is to serve a, which is passive. */
+static void ready(struct fibril__actor *a)
 {
     const struct fibril_spawn_opts opts = {.name = "actors", .daemon = true};
     struct worker *w = idle;
@@ -108,4 +119,12 @@ void fibril__py_worker_ready(struct fibril__actor *a)
     } else if (fibril_spawn(work, a, &opts, NULL) < 0) {
         wait_for_worker(a);
     }
+}
+
+int fibril__py_workers_start(void)
+{
+    static bool watching;
+    fibril__passive_ready = ready;
+    watching = watching || pthread_atfork(NULL, NULL, forked) == 0;
+    return watching ? 0 : -ENOMEM;
 }

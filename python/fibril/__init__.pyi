@@ -3,6 +3,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import IO, Any, Generic, ParamSpec, TypeVar
 
+from . import actors as actors
 from ._fibril import (
     Cancelled as Cancelled,
     Channel as Channel,
@@ -25,6 +26,15 @@ from ._fibril import (
     spawn as spawn,
     timeout as timeout,
     yield_ as yield_,
+)
+from .actors import (
+    Actor as Actor,
+    ActorEnded as ActorEnded,
+    ActorFailed as ActorFailed,
+    ActorHandle as ActorHandle,
+    Child as Child,
+    Supervisor as Supervisor,
+    receive as receive,
 )
 
 P = ParamSpec("P")

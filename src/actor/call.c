@@ -401,11 +401,20 @@ void fibril_stream_close(struct fibril_stream *s)
     fibril__free(s);
 }
 
+static bool is_closed(struct fibril_from from)
+{
+    unsigned number;
+    const struct fibril__actor *here = fibril__actor_here(from.actor);
+    if (here) {
+        return !fibril__is_remote(here) && !find_stream(here, from.ref);
+    }
+    return !fibril__actor_find(from.actor, &number);
+}
+
 int fibril_stream_give(struct fibril_from from, struct fibril_message *m, int64_t deadline_ns)
 {
     struct fibril_message *end = NULL;
-    struct fibril__actor *here = fibril__actor_here(from.actor);
-    if (here && !find_stream(here, from.ref) && !fibril__is_remote(here)) {
+    if (UNLIKELY(is_closed(from))) {
         return -EPIPE;
     }
     if (!m) {

@@ -338,3 +338,20 @@ ACTOR_TEST(one_that_ends_leaves_no_stream_behind)
     settle();
     return 0;
 }
+
+static int opens_forever_and_ends(void *arg)
+{
+    ASSERT_EQ(next(open_stream(*(uint64_t *)arg, FOREVER, 0)), 0);
+    return 0;
+}
+
+ACTOR_TEST(who_gives_to_one_that_has_ended_is_told)
+{
+    uint64_t server = spawn(serve, NULL);
+    int one;
+    spawn(opens_forever_and_ends, &server);
+    fibril_sleep(MS(20));
+    ASSERT_OK(call(server, ADD_ONE, 0, 100, &one)); /* it gives no more */
+    ASSERT_EQ(given, 1);
+    return 0;
+}
