@@ -172,7 +172,7 @@ def main(kind, folder, names):
     exceptions, failed, total, listed = read_exceptions(kind + "_exceptions.txt"), 0, 0, 0
     children = tempfile.TemporaryDirectory()  # so that processes which the tests start find the module, too
     with open(os.path.join(children.name, "stackless.py"), "w", encoding="utf-8") as file:
-        file.write("import stackless_tests\nstackless_tests.install()\n")
+        file.write("import sys\ndel sys.modules[__name__]\nimport stackless_tests\nstackless_tests.install()\n")
     os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), children.name, HERE])
     for name in names or (CARBON if kind == "carbon" else MODULES):
         results = {}

@@ -244,6 +244,11 @@ bool fibril__pyslice_back(const struct fibril__pyslice *s, fibril__pyslice_at *a
 int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
                           int (*fn)(PyObject *code, void *arg), void *arg);
 
+/* Loops of the interpreter that C code has started within the outermost one, and that are under
+ * way: of s, a context that does not run, and of the running one of ts. */
+int fibril__pyslice_nesting(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg);
+int fibril__pystate_nesting(const PyThreadState *ts);
+
 /* How deep the deallocation of objects nests in ts, before 3.13; -1 later. */
 int fibril__pystate_trash(const PyThreadState *ts);
 

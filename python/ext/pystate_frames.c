@@ -202,6 +202,26 @@ int fibril__pyslice_codes(const struct fibril__pyslice *s, fibril__pyslice_at *a
     return rc;
 }
 
+/* Frames that C code called, without the outermost. */
+static int nesting(struct fibril__pyframe *f, fibril__pyslice_at *at, void *arg)
+{
+    int entries = 0;
+    for (f = fibril__pyframe_first(f, at, arg); f; f = below(f, at, arg)) {
+        entries += fibril__pyframe_is_entry(f, at, arg);
+    }
+    return entries > 0 ? entries - 1 : 0;
+}
+
+int fibril__pyslice_nesting(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *arg)
+{
+    return nesting((struct fibril__pyframe *)(void *)s->frame, at, arg);
+}
+
+int fibril__pystate_nesting(const PyThreadState *ts)
+{
+    return nesting(fibril__pyframe_top(ts), NULL, NULL);
+}
+
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
                              visitproc visit, void *arg)
 {

@@ -328,9 +328,15 @@ static PyObject *get_recursion_depth(PyObject *self, void *unused)
 
 static PyObject *get_nesting_level(PyObject *self, void *unused)
 {
-    (void)self;
     (void)unused;
-    return PyLong_FromLong(0);
+    struct tasklet *t = tasklet_of(self);
+    int level = 0;
+    if (is_current(t)) {
+        level = fibril__pystate_nesting(t->world->ts);
+    } else if (t->begun && !t->ended && t->world->ts) {
+        level = fibril__pyslice_nesting(&t->slice, fibril__slp_at, t);
+    }
+    return PyLong_FromLong(level);
 }
 
 static PyObject *get_value(PyObject *self, void *unused)
@@ -364,6 +370,7 @@ PyGetSetDef fibril__slp_tasklet_attributes[] = {
     {"frame", get_frame, NULL, "its innermost Python frame, or None", NULL},
     {"thread_id", get_thread_id, NULL, "its thread's identity, -1 if that has ended", NULL},
     {"recursion_depth", get_recursion_depth, NULL, "Python calls under way", NULL},
-    {"nesting_level", get_nesting_level, NULL, "0: there is one way to switch, wherever", NULL},
+    {"nesting_level", get_nesting_level, NULL,
+     "loops of the interpreter that C code has started in it", NULL},
     {"tempval", get_value, set_value, "what it goes on with", NULL},
     {NULL, NULL, NULL, NULL, NULL}};

@@ -473,6 +473,48 @@ def test_c_calls_on_the_stack_switch_too():
     assert out == [[4, 3, 2, 1, 0]] * 3
 
 
+def test_nesting_level_counts_the_calls_of_python_by_c():
+    seen = []
+
+    def leaf(suspend):
+        seen.append(stackless.getcurrent().nesting_level)
+        if suspend:
+            stackless.schedule()
+
+    def through_sorted(levels, suspend):
+        if levels:
+            sorted([0], key=lambda _: through_sorted(levels - 1, suspend))
+        else:
+            leaf(suspend)
+
+    def straight(levels, suspend):
+        if levels:
+            straight(levels - 1, suspend)
+        else:
+            leaf(suspend)
+
+    main = stackless.getcurrent().nesting_level
+    for call, levels, expected in [(straight, 0, 0), (straight, 30, 0), (through_sorted, 1, 1), (through_sorted, 7, 7)]:
+        t = stackless.tasklet(call)(levels, True)
+        assert t.nesting_level == 0
+        stackless.schedule()
+        assert t.alive and seen == [expected] == [t.nesting_level]
+        copies = [stackless.tasklet(call)(levels, True) for _ in range(20)]
+        stackless.schedule()
+        assert {c.nesting_level for c in copies} == {expected}
+        stackless.run()
+        assert t.nesting_level == 0 and not t.alive
+        seen.clear()
+    through_sorted(3, False)
+    assert seen == [main + 3] and stackless.getcurrent().nesting_level == main
+
+
+def test_nesting_level_of_main_while_another_runs():
+    seen = []
+    sorted([0], key=lambda _: stackless.tasklet(lambda: seen.append(stackless.getmain().nesting_level))() and stackless.run())
+    assert seen == [stackless.getmain().nesting_level + 1]
+
+
 def test_deep_recursion_in_many():
     def deep(n):
         if n:
