@@ -3,9 +3,10 @@
  * Cancellation of waits inside CPython, which know nothing of it. Two ways lead out of them with
  * an exception.
  *
- * Calls of the system that fail end in an OSError that CPython makes of errno. So the constructor
- * of OSError, when it is asked for one of ECANCELED in a fibril that has been cancelled, raises
- * Cancelled instead.
+ * Calls of the system that fail end in an OSError that CPython makes of errno. So the call of
+ * OSError, when it is asked for one of ECANCELED in a fibril that has been cancelled, raises
+ * Cancelled instead. It is the type's vectorcall that is replaced, which no class inherits: for
+ * those that have an __init__ of their own OSError looks whether their tp_new is still its own.
  *
  * Waits for locks take every error but one for a bug of their own, and go on without the lock. That
  * one is EINTR, on which they run the pending calls; one of those then raises Cancelled. But
@@ -23,47 +24,46 @@
 
 /* ---- calls of the system ---- */
 
-static newfunc make_os_error;
+static vectorcallfunc make_os_error; /* NULL: there was none */
 
-static bool is_of_cancellation(PyObject *args)
+static bool is_of_cancellation(PyObject *number)
 {
-    PyObject *number = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : NULL;
-    bool ours = number && PyLong_Check(number) && PyLong_AsLong(number) == ECANCELED;
+    bool ours = PyLong_Check(number) && PyLong_AsLong(number) == ECANCELED;
     PyErr_Clear(); /* a number too large for errno */
     return ours;
 }
 
-static PyObject *new_os_error(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+/* As it is called where there is no vectorcall. */
+static PyObject *make_by_tuple(PyObject *type, PyObject *const *args, size_t n, PyObject *names)
 {
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    PyObject *tuple = PyTuple_New((Py_ssize_t)n), *kwargs = NULL, *result = NULL;
+    for (size_t i = 0; tuple && i < n; i++) {
+        PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, Py_NewRef(args[i]));
+    }
+    bool fine = tuple && (named == 0 || (kwargs = PyDict_New()) != NULL);
+    for (Py_ssize_t i = 0; fine && i < named; i++) {
+        fine = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(names, i), args[n + (size_t)i]) == 0;
+    }
+    if (fine) {
+        result = Py_TYPE(type)->tp_call(type, tuple, kwargs);
+    }
+    Py_XDECREF(tuple);
+    Py_XDECREF(kwargs);
+    return result;
+}
+
+static PyObject *call_os_error(PyObject *type, PyObject *const *args, size_t nargsf,
+                               PyObject *names)
+{
+    size_t n = (size_t)PyVectorcall_NARGS(nargsf);
     struct fibril *f = fibril_current();
     struct pyfibril *p = f ? fibril__py_of(f) : NULL;
-    bool cancelled =
-        p && fibril_cancelled() && (PyObject *)type == PyExc_OSError && is_of_cancellation(args);
-    return cancelled ? fibril__py_raise(-ECANCELED) : make_os_error(type, args, kwargs);
-}
-
-/* The types derived from it inherited it when they were made, and object.__new__ insists that a
- * type and its base agree. */
-static int replace(PyTypeObject *type, newfunc from, newfunc to)
-{
-    if (type->tp_new != from) {
-        return 0;
+    if (p && n > 0 && type == PyExc_OSError && fibril_cancelled() && is_of_cancellation(args[0])) {
+        return fibril__py_raise(-ECANCELED);
     }
-    type->tp_new = to;
-    PyObject *derived = PyObject_CallMethod((PyObject *)type, "__subclasses__", NULL);
-    int rc = derived ? 0 : -1;
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(derived); i++) {
-        rc = replace((PyTypeObject *)PyList_GET_ITEM(derived, i), from, to);
-    }
-    Py_XDECREF(derived);
-    return rc;
-}
-
-static void replace_os_error(newfunc from, newfunc to)
-{
-    if (replace((PyTypeObject *)PyExc_OSError, from, to) < 0) {
-        PyErr_Clear();
-    }
+    return make_os_error ? make_os_error(type, args, nargsf, names)
+                         : make_by_tuple(type, args, n, names);
 }
 
 /* ---- locks ---- */
@@ -127,13 +127,13 @@ static void watch_locks(bool on)
 
 void fibril__py_cancel_start(void)
 {
-    make_os_error = ((PyTypeObject *)PyExc_OSError)->tp_new;
-    replace_os_error(make_os_error, new_os_error);
+    make_os_error = ((PyTypeObject *)PyExc_OSError)->tp_vectorcall;
+    ((PyTypeObject *)PyExc_OSError)->tp_vectorcall = call_os_error;
     watch_locks(true);
 }
 
 void fibril__py_cancel_stop(void)
 {
     watch_locks(false);
-    replace_os_error(new_os_error, make_os_error);
+    ((PyTypeObject *)PyExc_OSError)->tp_vectorcall = make_os_error;
 }

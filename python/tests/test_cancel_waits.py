@@ -337,6 +337,18 @@ def test_a_shield_holds_it_back_from_locks_and_calls():
     assert f.join(10) == [True, b"x", "cancelled"]
 
 
+@pytest.mark.plain
+def test_os_errors_of_classes_made_before_are_what_they_were():
+    class Told(OSError):
+        def __init__(self, why, *, answer=None):
+            super().__init__(7, why)
+            self.answer = answer
+
+    fibril.enable()
+    error = Told("no", answer=3)
+    assert (error.args, error.errno, error.answer) == ((7, "no"), 7, 3)
+
+
 def test_os_errors_are_what_they_were():
     def body():
         error = OSError(125, "mine")
@@ -350,6 +362,25 @@ def test_os_errors_are_what_they_were():
                 return super().__new__(cls, *args)
 
         assert Mine(1, "y").errno == 1
+
+        class Told(OSError):
+            """As those of requests and others: its own arguments, some by keyword."""
+
+            def __init__(self, why, *, answer=None):
+                super().__init__(7, why)
+                self.answer = answer
+
+        class Inherits(Told):
+            pass
+
+        class MakesToo(Told):
+            def __new__(cls, *args, **kwargs):
+                return super().__new__(cls)
+
+        for each in (Told, Inherits):
+            error = each("no", answer=3)
+            assert (error.args, error.errno, error.strerror, error.answer) == ((7, "no"), 7, "no", 3)
+        assert MakesToo("no", answer=3).answer == 3
         return True
 
     assert body() and fibril.spawn(body).join()
