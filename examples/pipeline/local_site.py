@@ -17,15 +17,16 @@ LINKS = 5  # of each page, beside those that make all of them reachable
 class Site:
     """pages: how many (int). latency: seconds that each answer takes.
 
-    slow: {page: seconds} in place of latency. broken: {page: how many times it answers 503 before it works}. hanging:
-    {page: how many times it does not answer at all}. most_in_flight (int), visits (Counter of pages): see above.
+    broken: {page: how many times it answers 503 before it works}. hanging: {page: how many times it does not answer at
+    all}. held: {page: a threading.Event, before which it does not answer}. most_in_flight (int), visits (Counter of
+    pages): see above.
     """
 
-    def __init__(self, pages, seed=1, latency=0.0, slow=(), broken=(), hanging=()):
+    def __init__(self, pages, seed=1, latency=0.0, broken=(), hanging=(), held=()):
         self.pages = pages
         self.seed = seed
         self.latency = latency
-        self.slow, self.broken, self.hanging = dict(slow), dict(broken), dict(hanging)
+        self.broken, self.hanging, self.held = dict(broken), dict(hanging), dict(held)
         self.visits = collections.Counter()
         self.in_flight = self.most_in_flight = 0
         self.server = None
@@ -65,7 +66,9 @@ class Site:
             handler.rfile.read(1)  # nothing, until the other side has given up
             handler.close_connection = True
             return
-        time.sleep(self.slow.get(page, self.latency))
+        time.sleep(self.latency)
+        if page in self.held:
+            self.held[page].wait()
         if self.broken.get(page, 0) >= self.visits[page]:
             handler.respond(503, b"not now\n")
         else:
@@ -109,7 +112,7 @@ class Site:
             request_queue_size = 128
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True, name="site").start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True, name="site").start()
         return self
 
     def __exit__(self, *exc_info):

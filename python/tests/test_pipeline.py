@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ def test_a_slow_store_holds_up_the_fetchers():
                               mailbox=2, store_pause=0.01)
         assert complete(site, summary)
         assert summary.greatest["parser"] == summary.greatest["store"] == 2
-        # One with each fetcher, two in each of three mailboxes, one in the hands of parser and store each.
-        assert 6 <= max(ahead) <= 4 + 3 * 2 + 2, ahead
+        # One with each fetcher, two in each of three mailboxes, one in the hands of parser and store each; and what
+        # happened while the news of it waited.
+        assert 6 <= max(ahead) <= 4 + 3 * 2 + 2 + 4, ahead
 
 
 def test_a_slow_page_does_not_hold_up_the_others():
@@ -59,10 +61,15 @@ def test_a_slow_page_does_not_hold_up_the_others():
     with Site(100) as site:
         # Seen at once, and nothing is found by it alone.
         slow = next(page for page in site.links(0) + site.links(1) if 2 * page + 1 >= site.pages)
-        site.slow = {slow: 1.5}
-        summary = crawl.crawl(site.url, fetchers=3)
+        site.held[slow] = threading.Event()
+
+        def let_go(progress):
+            if progress.stored == site.pages - 1:
+                site.held[slow].set()
+
+        summary = crawl.crawl(site.url, 3, let_go)
         assert complete(site, summary)
-        assert list(summary.links)[-1].endswith(f"/{slow}")
+        assert list(summary.links)[-1].endswith(f"/{slow}") and site.visits[slow] == 1
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -104,10 +111,9 @@ def test_pages_that_fail_or_hang_are_tried_again_with_more_time():
         summary = crawl.crawl(site.url, fetchers=4)
         (url, why), = summary.given_up
         assert url.endswith("/59") and "503" in why
-        assert site.visits[59] == crawl.TRIES and site.visits[5] >= 2 and site.visits[11] >= 3 and site.visits[7] >= 3
+        assert 1 < site.visits[59] <= crawl.TRIES
+        assert site.visits[5] >= 2 and site.visits[11] >= 3 and site.visits[7] >= 3
         assert len(summary.links) == 59 and url not in summary.links
-        # The site lets go of a request when it sees that its client has.
-        assert site.most_in_flight <= 4 + 3
 
 
 @pytest.mark.outside
