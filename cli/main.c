@@ -6,6 +6,7 @@
 #include "demo.h"
 #include "doctor.h"
 #include "load.h"
+#include "observe.h"
 #include "say.h"
 #include "serve.h"
 
@@ -26,6 +27,8 @@ static const char help[] =
     "  doctor [--preload PROGRAM ARGUMENT...]\n"
     "              what fibril has to work with here; or run a program with the POSIX layer and\n"
     "              say at its end what was covered and what may still block\n"
+    "  observe TARGET\n"
+    "              the loops, fibrils and actors of a running program, and what each waits for\n"
     "\n"
     "  --help      this; fibril COMMAND --help tells its options\n"
     "  --version   the version of the library\n";
@@ -34,11 +37,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", serve_main},
-    {"demo", demo_main},
-    {"doctor", doctor_main},
-    {"demo-load", load_main}, /* demo starts it; of no
-        use by hand */
+    {"serve", serve_main},     {"demo", demo_main},      {"doctor", doctor_main},
+    {"observe", observe_main}, {"demo-load", load_main}, /* demo starts it; of no
+                                   use by hand */
 };
 
 int main(int argc, char **argv)
@@ -60,7 +61,8 @@ int main(int argc, char **argv)
         return EXIT_FINE;
     }
     if (!*name) {
-        return say_wrong(NULL, "a command is missing: serve, demo or doctor (see fibril --help)");
+        return say_wrong(NULL, "a command is missing: serve, demo, doctor or observe "
+                               "(see fibril --help)");
     }
     return say_wrong(NULL, "unknown command '%s' (see fibril --help)", name);
 }

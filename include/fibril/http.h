@@ -100,6 +100,7 @@ struct fibril_http_opts {
                                 listening socket of its own (SO_REUSEPORT) */
     enum fibril_stack stack; /* of handlers */
     size_t stack_bytes;      /* of handlers with own stacks; 0: the runtime's default */
+    bool daemon;             /* its fibrils are daemons: it does not keep its loops from ending */
     const char *server_name; /* the Server header; NULL: "fibril"; "": none */
     int backlog;             /* of listening sockets; 0: 4096 */
     enum fibril_http_log access_log;

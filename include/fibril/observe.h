@@ -133,12 +133,13 @@ FIBRIL_API int fibril_observe_loops(struct fibril_observed_loop *ret_rows, size_
 FIBRIL_API int fibril_observe_cpu(bool on);
 
 /* Serves on an address as fibril_addr_parse takes it, or a port alone, which means 127.0.0.1, on
- * the calling loop, until fibril_observe_stop, which must come before the main fibril returns: that
- * waits for the server, as for any of its fibrils. `/` is a page; the others are `/events`,
- * server-sent events, `/json`, and `/metrics` for Prometheus. There is no password: keep it on
- * loopback, where only requests for a Host that is local are answered. Where it is bound to goes to
- * ret_address (may be NULL with size 0). One server in a process. Returns 0; -EBUSY: one serves
- * already; -EINVAL, -ENOSPC, -ENOMEM, -EPERM, and what bind and listen said. MAY PARK. */
+ * the calling loop, until that ends or fibril_observe_stop. `/` is a page; the others are `/text`,
+ * which `fibril observe` shows, `/events`, server-sent events, `/json`, and `/metrics` for
+ * Prometheus. There is no password: keep it on loopback, where only requests for a Host that is
+ * local are answered. Where it is bound to goes to ret_address (may be NULL with size 0). One
+ * server in a process. Returns 0; -EBUSY: one serves already; -EINVAL, -ENOSPC, -ENOMEM, -EPERM,
+ * and what bind and listen said. MAY PARK. The environment variable FIBRIL_OBSERVE=ADDRESS has it
+ * called when the first loop begins, in programs that are linked to the shared library. */
 FIBRIL_API int fibril_observe_serve(const char *address, char *ret_address, size_t size);
 
 /* Ends the server, if there is one, and waits until it has ended. MAY PARK. Only on the loop that

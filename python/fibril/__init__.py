@@ -20,8 +20,8 @@ from ._scope import Scope, shield
 from ._threads import OSThread, os_thread
 
 __all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Cancelled", "Channel", "ChannelClosed", "Child",
-           "Child", "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope", "Semaphore", "Supervisor", "actors",
-           "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics", "offload",
+           "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope", "Semaphore", "Supervisor", "actors",
+           "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics", "observe", "offload",
            "os_thread", "receive", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
 
 
@@ -62,6 +62,30 @@ def enable(preempt_ms=0, poller=None, stack_bytes=0, thread_stack_bytes=0, deadl
     if new and preempt_ms:
         _fibril._preempt(preempt_ms)
     return new
+
+
+class observe:
+    """Serve a page, for people and for `fibril observe`, on which the program is seen from inside; see docs/debugging.md.
+
+    On port (int; 0: the kernel chooses) of host (a literal address); `url` (str) says where. It ends with close(), at
+    the end of a with block, or with the program. There is no password: keep it on loopback. Raises RuntimeError (it is
+    observed already, or before enable()), ValueError, OSError (the port is taken).
+    """
+
+    def __init__(self, port=0, host="127.0.0.1"):
+        if not isinstance(port, int) or not 0 <= port < 65536:
+            raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
+        self.url = f"http://{_fibril._observe(f'[{host}]:{port}' if ':' in host else f'{host}:{port}')}/"
+
+    def close(self):
+        """End it, and wait until it has ended."""
+        _fibril._observe_stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def dump(file=None):

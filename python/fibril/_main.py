@@ -28,6 +28,8 @@ Runs a Python program whose threads are fibrils: they cost no OS thread, and blo
   --preempt MS      let others run when a thread computes longer than MS milliseconds (default: never)
   --greenlet        make `import greenlet` find fibril's greenlets
   --stackless       make `import stackless` find fibril's tasklets and channels
+  --observe ADDRESS serve a page that shows the program from inside on PORT (of 127.0.0.1) or HOST:PORT;
+                    `fibril observe ADDRESS` shows it in a terminal
   --dump-on-exit    write every fibril that is left and its stacks to standard error at exit
   --version         print the version and exit
   --help            print this and exit
@@ -60,8 +62,9 @@ def parse_ms(text):
 
 def parse(arguments):
     """Splits the command line: options as a dict, and what is left, the program first."""
-    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False, "greenlet": False, "stackless": False}
-    valued = {"--poller": str, "--stack": parse_size, "--preempt": parse_ms}
+    options = {"poller": None, "stack": 0, "preempt": 0, "dump_on_exit": False, "greenlet": False, "stackless": False,
+               "observe": None}
+    valued = {"--poller": str, "--stack": parse_size, "--preempt": parse_ms, "--observe": str}
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
         name, equals, value = rest.pop(0).partition("=")
@@ -179,6 +182,12 @@ def start(options):
         enable(preempt_ms=options["preempt"], poller=options["poller"], thread_stack_bytes=options["stack"])
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         raise Usage(str(error) or type(error).__name__) from None
+    if options["observe"] is not None:
+        try:
+            where = _fibril._observe(options["observe"])
+        except (ValueError, OSError, RuntimeError) as error:
+            raise Usage(f"--observe {options['observe']}: {error}") from None
+        print(f"fibril: process {os.getpid()} is observed at http://{where}/", file=sys.stderr)
     for name in ("greenlet", "stackless"):
         if options[name]:
             try:

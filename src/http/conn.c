@@ -54,11 +54,12 @@ static void spawn_now(struct fibril__http_conn *conn)
 {
     struct fibril__http_lane *lane = conn->lane;
     int rc;
-    if (lane->srv->stack == FIBRIL_STACK_OWN && lane->srv->stack_bytes == 0) {
+    if (lane->srv->usual) {
         rc = fibril_spawn(fibril__http_serve, conn, NULL, NULL);
     } else {
         struct fibril_spawn_opts opts = {.stack = lane->srv->stack,
-                                         .stack_bytes = lane->srv->stack_bytes};
+                                         .stack_bytes = lane->srv->stack_bytes,
+                                         .daemon = lane->srv->daemon};
         rc = fibril_spawn(fibril__http_serve, conn, &opts, NULL);
     }
     if (rc < 0) {

@@ -101,9 +101,10 @@ void fibril__http_lane_free(struct fibril__http_lane *lane)
 
 /* ---- begin and end --------------------------------------------------------------------------- */
 
-static int spawn(fibril_fn *fn, void *arg, const char *name, struct fibril **ret_fibril)
+static int spawn(fibril_fn *fn, struct fibril__http_lane *lane, void *arg, const char *name,
+                 struct fibril **ret_fibril)
 {
-    struct fibril_spawn_opts opts = {.name = name};
+    struct fibril_spawn_opts opts = {.name = name, .daemon = lane->srv->daemon};
     return fibril_spawn(fn, arg, &opts, ret_fibril);
 }
 
@@ -115,11 +116,11 @@ static int begin(struct fibril__http_lane *lane)
     fibril__http_reserve_open(lane);
     int rc = fibril__http_file_cache_new(&lane->files);
     rc = rc < 0 ? rc : fibril__http_log_start(lane);
-    rc = rc < 0 ? rc : spawn(fibril__http_out_flusher, lane, "http flusher", &lane->flusher);
+    rc = rc < 0 ? rc : spawn(fibril__http_out_flusher, lane, lane, "http flusher", &lane->flusher);
     for (unsigned i = 0; rc == 0 && i < srv->listener_count; i++) {
         struct fibril__http_acceptor *a = &lane->acceptors[i];
         *a = (struct fibril__http_acceptor){.lane = lane, .fd = srv->listeners[i].fds[lane->index]};
-        rc = spawn(fibril__http_accept_run, a, "http acceptor", &a->fibril);
+        rc = spawn(fibril__http_accept_run, lane, a, "http acceptor", &a->fibril);
     }
     return rc;
 }

@@ -220,7 +220,7 @@ int fibril__http_log_start(struct fibril__http_lane *lane)
     log->writing = fibril__alloc(FIBRIL__HTTP_LOG_BYTES);
     int rc = log->filling && log->writing ? fibril_event_new(0, &log->event) : -ENOMEM;
     if (rc == 0) {
-        struct fibril_spawn_opts opts = {.name = "http access log"};
+        struct fibril_spawn_opts opts = {.name = "http access log", .daemon = lane->srv->daemon};
         rc = fibril_spawn(writer_main, lane, &opts, &log->writer);
     }
     return rc;

@@ -48,6 +48,8 @@ static int set_options(struct fibril_http_server *srv, const struct fibril_http_
     fibril__http_limits_translate(&srv->limits, &srv->parser_limits);
     srv->stack = opts->stack;
     srv->stack_bytes = opts->stack_bytes;
+    srv->daemon = opts->daemon;
+    srv->usual = opts->stack == FIBRIL_STACK_OWN && opts->stack_bytes == 0 && !opts->daemon;
     srv->backlog = opts->backlog ? opts->backlog : 4096;
     srv->access_log = opts->access_log;
     srv->access_log_fd = opts->access_log_fd ? opts->access_log_fd : STDOUT_FILENO;
@@ -278,7 +280,7 @@ static int spawn_lane(struct fibril_http_server *srv, unsigned i, struct fibril 
     if (!loop) {
         return -EBUSY;
     }
-    struct fibril_spawn_opts opts = {.name = "http lane", .loop = loop};
+    struct fibril_spawn_opts opts = {.name = "http lane", .loop = loop, .daemon = srv->daemon};
     return fibril_spawn(fibril__http_lane_run, srv->lanes[i], &opts, ret_fibril);
 }
 

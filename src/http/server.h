@@ -39,6 +39,8 @@ struct fibril_http_server {
     char *server_field; /* "Server: name\r\n" or "" */
     size_t server_field_len;
     size_t stack_bytes;
+    bool daemon;
+    bool usual; /* handlers need no options of a spawn */
     void (*on_access)(void *log_arg, const struct fibril_http_access *access);
     void (*on_error)(void *log_arg, const char *text);
     void *log_arg;

@@ -78,7 +78,11 @@ static const char *set(struct fibril__view_query *q, const char *key, const char
     if (strcmp(key, "supervisor") == 0) {
         return number(value, UINT64_MAX, &q->supervisor) ? NULL : "wants the number of an actor";
     }
-    return "is unknown: there are view, sort, order, skip, count and supervisor";
+    if (strcmp(key, "watch") == 0) {
+        q->watch = strcmp(value, "1") == 0;
+        return q->watch ? NULL : "wants 1";
+    }
+    return "is unknown: there are view, sort, order, skip, count, supervisor and watch";
 }
 
 int fibril__query_set(struct fibril__view_query *q, const char *key, const char *value, char *wrong,

@@ -69,6 +69,7 @@ struct fibril__view_query {
     struct fibril_observe_query query;
     unsigned count;      /* rows, up to FIBRIL__PAGE_MAX */
     uint64_t supervisor; /* of the tree: whose children; 0: the supervisors */
+    bool watch;          /* text: again and again */
 };
 
 /* Writes what the query asks for, and the loops. MAY PARK. 0 or -errno. */
@@ -77,6 +78,28 @@ int fibril__json_write(struct fibril__sheet *o, const struct fibril__view_query 
 /* Reads `key=value` of a query string; what is wrong with it goes to `wrong`. 0 or -EINVAL. */
 int fibril__query_set(struct fibril__view_query *q, const char *key, const char *value, char *wrong,
                       size_t size);
+
+/* ---- environment.c ---- */
+
+/* See sched/hooks.h, which names it weakly: who wants it in a program that is linked statically
+ * names it here. */
+void fibril__observe_loop_started(struct fibril_loop *loop);
+
+/* ---- table.c ---- */
+
+enum { FIBRIL__TREE_DEPTH_MAX = 16 };
+
+/* Of a loop, when a watcher looked last; all zero: never. */
+struct fibril__last_look {
+    int64_t time_ns, cpu_ns;
+    uint64_t switches;
+    uint64_t delay[FIBRIL_DELAY_BUCKETS];
+};
+
+/* Writes the loops and what the query asks for as text; last: one per loop, brought up to date. MAY
+ * PARK. 0 or -errno. */
+int fibril__table_write(struct fibril__sheet *o, const struct fibril__view_query *q,
+                        struct fibril__last_look *last);
 
 /* Writes the text format of Prometheus, version 0.0.4. MAY PARK. 0 or -errno. */
 int fibril__metrics_write(struct fibril__sheet *o);

@@ -182,17 +182,45 @@ static int send_one(struct fibril_http_req *req, const struct fibril__view_query
     return rc;
 }
 
-static int send_events(struct fibril_http_req *req, const struct fibril__view_query *q)
+/* When to look again, after a look that began then and is over. */
+static int64_t next_look(int64_t began_ns)
 {
+    int64_t wait_ns = (fibril_now() - began_ns) * COST_DIVISOR;
+    wait_ns = wait_ns < INTERVAL_MIN_NS ? INTERVAL_MIN_NS : wait_ns;
+    wait_ns = wait_ns > INTERVAL_MAX_NS ? INTERVAL_MAX_NS : wait_ns;
+    return began_ns + wait_ns;
+}
+
+static int send_events(struct fibril_http_req *req, const struct fibril__view_query *q,
+                       struct fibril__last_look *unused)
+{
+    (void)unused;
     int rc = fibril_http_sse_start(req);
     while (rc == 0) {
         fibril_observe_cpu(true); /* on each loop that there is by now */
         int64_t began_ns = fibril_now();
         rc = send_one(req, q);
-        int64_t wait_ns = (fibril_now() - began_ns) * COST_DIVISOR;
-        wait_ns = wait_ns < INTERVAL_MIN_NS ? INTERVAL_MIN_NS : wait_ns;
-        wait_ns = wait_ns > INTERVAL_MAX_NS ? INTERVAL_MAX_NS : wait_ns;
-        rc = rc < 0 ? rc : pause_until(req, began_ns + wait_ns);
+        rc = rc < 0 ? rc : pause_until(req, next_look(began_ns));
+    }
+    return rc;
+}
+
+typedef int watch_fn(struct fibril_http_req *req, const struct fibril__view_query *q,
+                     struct fibril__last_look *last);
+
+/* Processor time is counted while somebody watches. */
+static int watching(struct fibril_http_req *req, const struct fibril__view_query *q, watch_fn *fn,
+                    struct fibril__last_look *last)
+{
+    if (serving.watchers == WATCHERS_MAX) {
+        return say(req, 503, "16 others are watching.\n");
+    }
+    serving.watchers++;
+    int rc = fn(req, q, last);
+    if (--serving.watchers == 0) {
+        fibril_shield_begin();
+        fibril_observe_cpu(false);
+        fibril_shield_end();
     }
     return rc;
 }
@@ -208,16 +236,60 @@ static int events(struct fibril_http_req *req, void *arg)
     if (read_query(req, &q, wrong, sizeof wrong) < 0) {
         return say(req, 400, wrong);
     }
-    if (serving.watchers == WATCHERS_MAX) {
-        return say(req, 503, "16 others are watching.\n");
+    return watching(req, &q, send_events, NULL);
+}
+
+/* ---- /text ---- */
+
+static int write_table(struct fibril_http_req *req, const struct fibril__view_query *q,
+                       struct fibril__last_look *last)
+{
+    struct fibril__sheet out = {0};
+    int rc = fibril__table_write(&out, q, last);
+    rc = rc < 0 ? rc : fibril_http_write(req, out.text, out.len);
+    rc = rc < 0 ? rc : fibril_http_flush(req);
+    fibril__sheet_fini(&out);
+    return rc;
+}
+
+/* Tables one after the other, with a form feed after each. */
+static int write_tables(struct fibril_http_req *req, const struct fibril__view_query *q,
+                        struct fibril__last_look *last)
+{
+    int rc = 0;
+    while (rc == 0) {
+        fibril_observe_cpu(true);
+        int64_t began_ns = fibril_now();
+        rc = write_table(req, q, last);
+        rc = rc < 0 ? rc : fibril_http_write(req, "\f", 1);
+        rc = rc < 0 ? rc : fibril_http_flush(req);
+        rc = rc < 0 ? rc : pause_until(req, next_look(began_ns));
     }
-    serving.watchers++;
-    rc = send_events(req, &q);
-    if (--serving.watchers == 0) {
-        fibril_shield_begin();
-        fibril_observe_cpu(false);
-        fibril_shield_end();
+    return rc;
+}
+
+static int text(struct fibril_http_req *req, void *arg)
+{
+    struct fibril__view_query q;
+    char wrong[768];
+    int rc;
+    if (!admit(req, &rc)) {
+        return rc;
     }
+    if (read_query(req, &q, wrong, sizeof wrong) < 0) {
+        return say(req, 400, wrong);
+    }
+    struct fibril__last_look *last = fibril__alloc_zero(FIBRIL__OBSERVE_LOOPS * sizeof *last);
+    if (!last) {
+        return -ENOMEM;
+    }
+    fibril_http_header(req, "Content-Type", "text/plain; charset=utf-8");
+    if (q.watch) {
+        rc = watching(req, &q, write_tables, last);
+    } else {
+        rc = write_table(req, &q, last);
+    }
+    fibril__free(last);
     return rc;
 }
 
@@ -235,7 +307,8 @@ static int run(void *arg)
 
 static int open_server(const char *address, struct fibril_http_server **ret_srv)
 {
-    struct fibril_http_opts opts = {.error_log_fd = -1,
+    struct fibril_http_opts opts = {.daemon = true,
+                                    .error_log_fd = -1,
                                     .server_name = "",
                                     .limits = {.connections_max = 64, .handlers_max = 64}};
     struct fibril_http_server *srv;
@@ -250,6 +323,7 @@ static int open_server(const char *address, struct fibril_http_server **ret_srv)
     }
     rc = fibril_http_route(srv, "GET", "/", page, NULL);
     rc = rc < 0 ? rc : fibril_http_route(srv, "GET", "/json", json, NULL);
+    rc = rc < 0 ? rc : fibril_http_route(srv, "GET", "/text", text, NULL);
     rc = rc < 0 ? rc : fibril_http_route(srv, "GET", "/metrics", metrics, NULL);
     rc = rc < 0 ? rc : fibril_http_route(srv, "GET", "/events", events, NULL);
     rc = rc < 0 ? rc : fibril_http_server_listen(srv, address);

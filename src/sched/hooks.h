@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the scheduler asks of the debug floor above it; defined in src/debug/.
+ * What the scheduler asks of the debug floor above it, defined in src/debug/, and of the observer.
  */
 #ifndef FIBRIL_SCHED_HOOKS_H
 #define FIBRIL_SCHED_HOOKS_H
@@ -16,6 +16,9 @@ struct fibril_loop;
  * SIGQUIT. Returns 0 or -errno. */
 int fibril__debug_loop_started(struct fibril_loop *loop);
 void fibril__debug_loop_ending(struct fibril_loop *loop);
+
+/* The first loop has started; of src/observe/. NULL: that is not linked into this program. */
+__attribute__((weak)) void fibril__observe_loop_started(struct fibril_loop *loop);
 
 /* The process is the child of a fork, and this its only loop. Returns 0 or -errno. */
 int fibril__debug_loop_forked(struct fibril_loop *loop);

@@ -335,6 +335,9 @@ int fibril_loop_attach(const struct fibril_opts *opts, struct fibril_loop **ret_
     }
     fibril__loop = loop;
     fibril__embed_loop(loop, /* started= */ true);
+    if (fibril__observe_loop_started) {
+        fibril__observe_loop_started(loop);
+    }
     *ret_loop = loop;
     return 0;
 }

@@ -10,7 +10,9 @@ which a test counts as hung.
 import http.client
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -507,6 +509,75 @@ def ctrl_c_ends_a_demo_that_is_under_load():
     finally:
         process.kill()
         process.wait()
+
+
+class Observed:
+    """A server of files that is observed; `at` is where."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.process = subprocess.Popen([FIBRIL, "serve", self.folder.name, "--bind", "127.0.0.1:0"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                        env={**os.environ, "FIBRIL_OBSERVE": "127.0.0.1:0"})
+        said = self.process.stderr.readline()
+        self.at = re.search(r"observed at (http://127.0.0.1:\d+/)", said).group(1)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate(timeout=PATIENCE)
+        self.folder.cleanup()
+
+
+@test
+def observe_prints_what_a_program_is_doing():
+    with Observed() as observed:
+        done = run("observe", observed.at, "--view", "fibrils")
+        assert done.returncode == 0 and "FIBRIL" in done.stdout and "http acceptor" in done.stdout, done
+        done = run("observe", observed.at[len("http://"):-1], "--once", "--view", "tree")
+        assert done.returncode == 0 and "nobody supervises" in done.stdout, done
+        done = run("observe", observed.at, "--json", "--count", "1")
+        assert json.loads(done.stdout)["loops"][0]["answered"], done
+
+
+@test
+def observe_refuses_what_is_no_observer():
+    assert "nowhere" in refused("nowhere", "observe", "nowhere")
+    assert "TARGET" in refused("TARGET", "observe")
+    refused("--count", "observe", "1", "--count", "0")
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = str(unheard.getsockname()[1])
+        assert "refused" in refused(port, "observe", port)
+    with tempfile.TemporaryDirectory() as folder, Server("serve", folder, "--bind", "127.0.0.1:0") as server:
+        assert "404" in refused(str(server.ports[0]), "observe", str(server.ports[0]))
+
+
+@test
+def observe_in_a_terminal_obeys_keys_and_gives_the_terminal_back():
+    with Observed() as observed:
+        process, terminal = pty.fork()
+        if process == 0:
+            os.execv(FIBRIL, [FIBRIL, "observe", observed.at])
+        shown = b""
+        for key, expected in ((b"", b"actors by cpu"), (b"f", b"http acceptor"), (b"i", b"fibrils by id"),
+                              (b"t", b"nobody supervises"), (b"q", b"\x1b[?1049l")):
+            os.write(terminal, key)
+            shown = read_until(terminal, expected)
+            assert expected in shown, (key, shown)
+        assert os.waitpid(process, 0)[1] == 0
+        os.close(terminal)
+
+
+def read_until(terminal, expected):
+    shown, until = b"", time.monotonic() + PATIENCE
+    while expected not in shown and time.monotonic() < until:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:  # the other side is closed
+                break
+    return shown
 
 
 def main():

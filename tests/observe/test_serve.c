@@ -307,3 +307,41 @@ SERVE_TEST(the_text_for_prometheus_is_well_formed)
     ASSERT_GT(r.samples, 40);
     free(text);
 }
+
+static int serves_and_returns(void *arg)
+{
+    serve();
+    ASSERT_EQ(get("/text?view=fibrils"), 200);
+    HAS("observer");
+    int fd = open_to("/text?watch=1", address); /* somebody watches, and is cut off */
+    char first[64];
+    ASSERT(fibril_read(fd, first, sizeof first, SOON) > 0);
+    fibril_close(fd);
+    return 7;
+}
+
+TEST(a_program_that_is_observed_ends_by_itself)
+{
+    ASSERT_EQ(fibril_run(NULL, serves_and_returns, NULL), 7);
+    ASSERT_EQ(fibril_run(NULL, serves_and_returns, NULL), 7);
+}
+
+static int looks_at_text(void *arg)
+{
+    spawn_named("a name that is longer than its column\n", 3);
+    serve();
+    ASSERT_EQ(get("/text?sort=waiting&order=desc"), 200);
+    HAS("a name that is longer t~");
+    HAS("loop 0");
+    ASSERT_EQ(get("/text?view=tree"), 200);
+    HAS("nobody supervises");
+    ASSERT_EQ(get("/text?watch=2"), 400);
+    HAS("watch wants 1, not '2'");
+    ASSERT_OK(fibril_observe_stop());
+    return 0;
+}
+
+TEST(tables_are_text_for_a_terminal)
+{
+    ASSERT_OK(fibril_run(NULL, looks_at_text, NULL));
+}
