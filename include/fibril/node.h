@@ -133,8 +133,9 @@ struct fibril_worker_opts {
 };
 
 /* Starts the process and joins it. When its node ends, so does the process, which gets SIGTERM and,
- * if it does not end by that, SIGKILL; when it ends, its node does. MAY PARK. As
- * fibril_process_start and fibril_node_join; -EEXIST (the name). */
+ * if it does not end by that, SIGKILL; when it ends, its node does. When it cannot be
+ * joined it has been killed. opts is the caller's again. MAY PARK. As fibril_process_start and
+ * fibril_node_join; -EEXIST (the name). */
 FIBRIL_API int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_ns,
                                    uint64_t *ret_node);
 /* The same as the function of a supervisor's child (or of any actor); arg is a struct

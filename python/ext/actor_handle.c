@@ -62,6 +62,10 @@ PyObject *fibril__py_actor_raise(uint64_t id, int rc)
         Py_XDECREF(handle);
         return NULL;
     }
+    case EMSGSIZE:
+    case E2BIG:
+    case EOPNOTSUPP:
+    case EBADMSG: return fibril__py_raise_unsent(rc);
     case EAGAIN: PyErr_SetString(fibril__py_hooks[HOOK_FULL], "the mailbox is full"); return NULL;
     case EDEADLK: PyErr_SetString(fibril__py.deadlock, "an actor cannot call itself"); return NULL;
     default: return fibril__py_raise(rc);

@@ -71,6 +71,10 @@ static PyObject *py_reply(PyObject *module, PyObject *args)
     }
     from = (struct fibril_from){actor, ref};
     int rc = fibril__py_mail_value(failed ? MAIL_REFUSED : MAIL_VALUE, Py_NewRef(value), &m);
+    if (rc == 0 && !fibril__py_mail_carry(actor, &m)) {
+        fibril__py_mail_free(m);
+        return NULL;
+    }
     if (rc == 0) {
         fibril_actor_reply(from, m);
     }
@@ -112,9 +116,12 @@ static PyObject *py_give(PyObject *module, PyObject *args)
     }
     g.from = (struct fibril_from){actor, ref};
     int rc = last ? 0 : fibril__py_mail_value(MAIL_VALUE, Py_NewRef(value), &g.m);
+    if (rc == 0 && g.m && !fibril__py_mail_carry(actor, &g.m)) {
+        rc = 1;
+    }
     rc = rc == 0 ? fibril__py_wait(give_op, &g, FIBRIL_FOREVER) : rc;
     if (rc != 0 && g.m) {
-        Py_DECREF(fibril__py_mail_take(g.m));
+        fibril__py_mail_free(g.m);
     }
     if (rc == 0 || rc == -EPIPE) {
         return PyBool_FromLong(rc == 0);
@@ -141,6 +148,10 @@ static PyObject *py_send_at(PyObject *module, PyObject *args)
         return NULL;
     }
     int rc = fibril_current() ? fibril__py_mail_box(object, &m) : -EPERM;
+    if (rc == 0 && !fibril__py_mail_carry(id, &m)) {
+        fibril__py_mail_free(m);
+        return NULL;
+    }
     if (rc == 0) {
         rc = fibril_actor_send_at(id, m, deadline_ns, (int64_t)(interval * 1e9), &timer);
         if (rc < 0) {
@@ -209,19 +220,29 @@ static PyObject *py_topic(PyObject *module, PyObject *args)
                         : Py_NewRef(Py_True);
 }
 
+/* In memory of PyMem; NULL: there is none. */
+static uint64_t *members_of(const char *topic, size_t *ret_n)
+{
+    size_t n = fibril_topic_members(topic, NULL, 0);
+    uint64_t *ids = PyMem_Malloc((n + 1) * sizeof *ids);
+    if (ids) {
+        size_t now = fibril_topic_members(topic, ids, n);
+        *ret_n = now < n ? now : n;
+    }
+    return ids;
+}
+
 static PyObject *py_members(PyObject *module, PyObject *args)
 {
     const char *topic;
+    size_t n;
     if (!PyArg_ParseTuple(args, "s", &topic)) {
         return NULL;
     }
-    size_t n = fibril_topic_members(topic, NULL, 0);
-    uint64_t *ids = PyMem_Malloc((n + 1) * sizeof *ids);
+    uint64_t *ids = members_of(topic, &n);
     if (!ids) {
         return PyErr_NoMemory();
     }
-    size_t now = fibril_topic_members(topic, ids, n);
-    n = now < n ? now : n;
     PyObject *list = PyList_New((Py_ssize_t)n);
     for (size_t i = 0; list && i < n; i++) {
         PyObject *handle = fibril__py_actor_handle(ids[i]);
@@ -235,37 +256,24 @@ static PyObject *py_members(PyObject *module, PyObject *args)
     return list;
 }
 
-struct publishing {
-    const char *topic;
-    struct fibril_message *m;
-    int taken;
-};
-
-static int publish_op(void *arg, int64_t deadline_ns)
-{
-    struct publishing *p = arg;
-    p->taken = fibril_topic_publish(p->topic, p->m, deadline_ns);
-    return p->taken < 0 ? p->taken : 0;
-}
-
 static PyObject *py_publish(PyObject *module, PyObject *args)
 {
-    struct publishing p = {0};
+    const char *topic;
     PyObject *object, *timeout;
     int64_t deadline_ns;
-    if (!PyArg_ParseTuple(args, "sOO", &p.topic, &object, &timeout) ||
+    if (!PyArg_ParseTuple(args, "sOO", &topic, &object, &timeout) ||
         !fibril__py_deadline(timeout, &deadline_ns)) {
         return NULL;
     }
-    int rc = fibril__py_mail_box(object, &p.m);
-    if (rc == 0) {
-        rc = fibril__py_wait(publish_op, &p, deadline_ns);
-        fibril__py_mail_free(p.m);
-    }
+    int taken = 0;
+    size_t n;
+    uint64_t *ids = members_of(topic, &n);
+    int rc = ids ? fibril__py_fan_out(ids, n, object, deadline_ns, &taken) : -ENOMEM;
+    PyMem_Free(ids);
     if (rc != 0) {
         return rc < 0 ? fibril__py_raise(rc) : NULL;
     }
-    return PyLong_FromLong(p.taken);
+    return PyLong_FromLong(taken);
 }
 
 #define IN_PLACE "\n--\n\nSee fibril.actors."

@@ -67,8 +67,8 @@ static void destroy_mail(void *data, size_t size)
     }
 }
 
-static const struct fibril_message_type mail_type = {.name = "Python call",
-                                                     .destroy = destroy_mail};
+const struct fibril_message_type fibril__py_mail_type = {.name = "Python call",
+                                                         .destroy = destroy_mail};
 
 static void destroy_value(void *data, size_t size)
 {
@@ -76,8 +76,8 @@ static void destroy_value(void *data, size_t size)
     fibril__py_release_later(*(PyObject **)data);
 }
 
-static const struct fibril_message_type value_type = {.name = "Python value",
-                                                      .destroy = destroy_value};
+const struct fibril_message_type fibril__py_value_type = {.name = "Python value",
+                                                          .destroy = destroy_value};
 
 struct box {
     _Atomic uint32_t refs;
@@ -101,7 +101,7 @@ static int copy_box(void *data, size_t size)
     return 0;
 }
 
-static const struct fibril_message_type box_type = {
+const struct fibril_message_type fibril__py_box_type = {
     .name = "Python object", .destroy = destroy_box, .copy = copy_box};
 
 /* ---- making ---- */
@@ -109,8 +109,8 @@ static const struct fibril_message_type box_type = {
 int fibril__py_mail_new(uint64_t tag, PyObject *name, PyObject *const *args, size_t n,
                         PyObject *names, struct fibril_message **ret_message)
 {
-    int rc = fibril_message_new(tag, offsetof(struct mail, args) + n * sizeof *args, &mail_type,
-                                ret_message);
+    int rc = fibril_message_new(tag, offsetof(struct mail, args) + n * sizeof *args,
+                                &fibril__py_mail_type, ret_message);
     if (rc < 0) {
         return rc;
     }
@@ -126,7 +126,7 @@ int fibril__py_mail_new(uint64_t tag, PyObject *name, PyObject *const *args, siz
 
 int fibril__py_mail_value(uint64_t tag, PyObject *value, struct fibril_message **ret_message)
 {
-    int rc = fibril_message_new(tag, sizeof value, &value_type, ret_message);
+    int rc = fibril_message_new(tag, sizeof value, &fibril__py_value_type, ret_message);
     if (rc < 0) {
         Py_DECREF(value);
         return rc;
@@ -138,7 +138,8 @@ int fibril__py_mail_value(uint64_t tag, PyObject *value, struct fibril_message *
 int fibril__py_mail_box(PyObject *object, struct fibril_message **ret_message)
 {
     struct box *box = fibril__alloc(sizeof *box);
-    int rc = box ? fibril_message_new(MAIL_BOX, sizeof box, &box_type, ret_message) : -ENOMEM;
+    int rc =
+        box ? fibril_message_new(MAIL_BOX, sizeof box, &fibril__py_box_type, ret_message) : -ENOMEM;
     if (rc < 0) {
         fibril__free(box);
         return rc;
@@ -161,7 +162,7 @@ PyObject *fibril__py_mail_take(struct fibril_message *m)
 
 void fibril__py_mail_free(struct fibril_message *m)
 {
-    if (m->type == &mail_type) {
+    if (m->type == &fibril__py_mail_type) {
         struct mail *mail = fibril_message_data(m);
         Py_CLEAR(mail->name);
         Py_CLEAR(mail->names);
@@ -243,6 +244,9 @@ static PyObject *decode_letter(struct fibril_message *m)
     const struct fibril_dead_letter *letter = fibril_message_data(m);
     PyObject *to = fibril__py_actor_handle(letter->to);
     PyObject *inner = to && letter->letter ? fibril__py_mail_decode(letter->letter) : NULL;
+    if (to && letter->letter && !inner) { /* it came from another process, and cannot be read */
+        inner = fibril__py_take_exception();
+    }
     PyObject *result =
         inner ? PyObject_CallFunction(fibril__py_hooks[HOOK_LETTER], "OO", to, inner) : NULL;
     Py_XDECREF(inner);
@@ -262,8 +266,24 @@ static PyObject *decode_foreign(struct fibril_message *m)
     return result;
 }
 
+static PyObject *decode_pickled(struct fibril_message *m)
+{
+    struct fibril_message *read = fibril__py_mail_read(m);
+    PyObject *what = read ? fibril__py_mail_decode(read) : NULL;
+    if (read) {
+        fibril__py_mail_free(read);
+    }
+    return what;
+}
+
 PyObject *fibril__py_mail_decode(struct fibril_message *m)
 {
+    if (UNLIKELY(m->type == &fibril__py_pickled_type)) {
+        return decode_pickled(m);
+    }
+    if (UNLIKELY(!fibril__py_mail_is_sound(m))) {
+        return decode_foreign(m);
+    }
     switch (m->tag) {
     case MAIL_OBJECT: return Py_NewRef(((struct mail *)fibril_message_data(m))->args[0]);
     case MAIL_BOX: return Py_NewRef((*(struct box **)fibril_message_data(m))->object);

@@ -16,6 +16,8 @@
 #include "fibril_py.h"
 
 #include "actor/actor.h"
+#include "actor/remote.h"
+#include "base/compiler.h"
 
 /* ---- messages (actor_message.c) ---- */
 
@@ -60,6 +62,55 @@ void fibril__py_mail_free(struct fibril_message *m);
 
 /* Releases a reference, or NULL, with or without the GIL, from any OS thread, some time. */
 void fibril__py_release_later(PyObject *object);
+
+extern const struct fibril_message_type fibril__py_mail_type, fibril__py_value_type,
+    fibril__py_box_type;
+
+/* ---- messages to and from other processes (actor_pickle.c) ---- */
+
+/* What has come from, or goes to, another process: a pickle. */
+extern const struct fibril_message_type fibril__py_pickled_type;
+
+/* Whether there may be other processes. */
+extern bool fibril__py_nodes;
+
+/* Whether an actor is of another process. */
+bool fibril__py_is_away(uint64_t actor);
+
+/* Makes *m what can be sent to `to`: for actors of other processes a pickle. Returns false with an
+ * exception, and *m as it was. With the GIL; may run Python. */
+bool fibril__py_mail_carry_slow(uint64_t to, struct fibril_message **m);
+static inline bool fibril__py_mail_carry(uint64_t to, struct fibril_message **m)
+{
+    return LIKELY(!fibril__py_nodes) || fibril__py_mail_carry_slow(to, m);
+}
+
+/* A message that replies to `to` with a value, which is taken; if that cannot go there, with the
+ * exception that says so. 0 or -ENOMEM. */
+int fibril__py_mail_reply(uint64_t to, uint64_t tag, PyObject *value,
+                          struct fibril_message **ret_message);
+
+/* Makes *m, which `self` has taken from its mailbox, what was sent. Returns false if that cannot be
+ * read: then it was reported and answered, and is gone. */
+bool fibril__py_mail_open_slow(uint64_t self, struct fibril_message **m);
+static inline bool fibril__py_mail_open(uint64_t self, struct fibril_message **m)
+{
+    return LIKELY((*m)->type != &fibril__py_pickled_type) || fibril__py_mail_open_slow(self, m);
+}
+
+/* What was sent, as a message of its own; NULL with an exception. m is a pickle, and stays. */
+struct fibril_message *fibril__py_mail_read(struct fibril_message *m);
+
+/* Whether the data are what the tag says: another process can write any tag. */
+bool fibril__py_mail_is_sound(const struct fibril_message *m);
+
+/* Sends an object to each of them; counts who took it. 0, 1 or -errno. MAY PARK. */
+int fibril__py_fan_out(uint64_t *actors, size_t n, PyObject *object, int64_t deadline_ns,
+                       int *ret_taken);
+
+/* Raises that a message cannot be sent there, or could not be read there; NULL. */
+PyObject *fibril__py_raise_unsent(int rc);
+
 /* Releases what waits for the GIL. With it. */
 void fibril__py_mail_drain_slow(void);
 extern void *_Atomic fibril__py_mail_dead;

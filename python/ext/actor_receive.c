@@ -27,7 +27,12 @@ static bool match(const struct fibril_message *m, void *serial)
         return false;
     }
     PyObject *what = fibril__py_mail_decode((struct fibril_message *)(uintptr_t)m);
-    PyObject *result = what ? PyObject_CallOneArg(looking.predicate, what) : NULL;
+    if (!what && m->type == &fibril__py_pickled_type) { /* taken, to be reported */
+        PyErr_Clear();
+        looking = mine;
+        return true;
+    }
+    PyObject *result = what ? PyObject_CallOneArg(mine.predicate, what) : NULL;
     int wanted = result ? PyObject_IsTrue(result) : -1;
     Py_XDECREF(result);
     Py_XDECREF(what);
@@ -62,6 +67,9 @@ static int receive(struct fibril__actor *a, PyObject *predicate, void *serial, i
             if (looking.failed) {
                 return 1; /* it has not seen the rest: the serial is not used any more */
             }
+        }
+        if (*ret_message && !fibril__py_mail_open(a->id, ret_message)) {
+            continue; /* from another process, and not to be read */
         }
         if (*ret_message || rc != 0) {
             return *ret_message ? 0 : rc;

@@ -28,7 +28,7 @@ struct pyactor *fibril__py_actor_self(void)
 static void reply(struct fibril_from from, uint64_t tag, PyObject *value)
 {
     struct fibril_message *m;
-    if (fibril__py_mail_value(tag, value, &m) == 0) {
+    if (fibril__py_mail_reply(from.actor, tag, value, &m) == 0) {
         fibril_actor_reply(from, m);
     } else {
         fibril_actor_refuse(from, -ENOMEM);
@@ -189,17 +189,18 @@ static bool give_all(struct fibril_from from, PyObject *iterator)
     PyObject *value;
     while ((value = PyIter_Next(iterator)) != NULL) {
         struct fibril_message *m;
-        int rc = fibril__py_mail_value(MAIL_VALUE, value, &m);
+        int rc = fibril__py_mail_reply(from.actor, MAIL_VALUE, value, &m);
+        bool unsent = rc == 0 && m->tag != MAIL_VALUE;
         if (rc == 0) {
             struct pyfibril *p = fibril__py_self();
             fibril__py_leave(p);
             rc = fibril_stream_give(from, m, FIBRIL_FOREVER);
             fibril__py_enter(p);
             if (rc < 0) {
-                fibril__py_mail_take(m);
+                fibril__py_mail_free(m);
             }
         }
-        if (rc == -EPIPE) { /* nobody reads on */
+        if (rc == -EPIPE || unsent) { /* nobody reads on, or more than this cannot be told */
             return true;
         }
         if (rc < 0) {
@@ -347,7 +348,8 @@ static int on_status(struct pyactor *o, struct fibril_message *m)
 
 static int dispatch(struct pyactor *o, struct fibril_message *m)
 {
-    switch (m->tag) {
+    bool sound = LIKELY(m->type == &fibril__py_mail_type) || fibril__py_mail_is_sound(m);
+    switch (sound ? m->tag : 0) {
     case MAIL_METHOD:
     case MAIL_STREAM: return on_method(o, m);
     case MAIL_IDLE: return on_idle(o, m);
@@ -356,8 +358,10 @@ static int dispatch(struct pyactor *o, struct fibril_message *m)
     case FIBRIL_TAG_EXIT: return on_signal(o, m);
     case FIBRIL__TAG(FIBRIL__TAG_STATUS_): return on_status(o, m);
     case FIBRIL__TAG(FIBRIL__TAG_STOP_):
-        o->stopping = true;
-        o->reason = *(int *)fibril_message_data(m);
+        if (m->size == sizeof o->reason) {
+            o->stopping = true;
+            o->reason = *(int *)fibril_message_data(m);
+        }
         fibril__py_mail_free(m); /* answered by the end */
         return GO_ON;
     default: break;
@@ -472,7 +476,7 @@ static bool turn(struct pyactor *o, struct pyfibril *p)
     int rc = GO_ON;
     if (m) {
         idle_ends(o);
-        rc = dispatch(o, m);
+        rc = fibril__py_mail_open(o->record->id, &m) ? dispatch(o, m) : GO_ON;
     } else if (is_told(o)) {
         rc = -ECANCELED;
     } else {

@@ -248,7 +248,7 @@ static PyObject *raise_start(struct start *s, int rc)
 /* The handle, or what __init__ raised. */
 static PyObject *started(struct start *s)
 {
-    if (s->reply && s->reply->tag == MAIL_ERROR) {
+    if (s->reply && s->reply->tag == MAIL_ERROR && fibril__py_mail_is_sound(s->reply)) {
         PyObject *exception = fibril__py_mail_take(s->reply);
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);

@@ -48,6 +48,10 @@ PyObject *fibril__py_handle_stream(struct actor_handle *h, PyObject *const *args
     if (!o.m) {
         return NULL;
     }
+    if (!fibril__py_mail_carry(h->id, &o.m)) {
+        fibril__py_mail_free(o.m);
+        return NULL;
+    }
     struct stream *s = (struct stream *)stream_type->tp_alloc(stream_type, 0);
     int rc = s ? fibril__py_wait(open_op, &o, deadline_ns) : -ENOMEM;
     if (rc == INTERRUPTED) {

@@ -24,7 +24,9 @@ static int send_op(void *arg, int64_t deadline_ns)
 int fibril__py_actor_send(uint64_t id, struct fibril_message *m, uint8_t kind, int64_t deadline_ns)
 {
     fibril__py_mail_drain();
-    int rc = fibril__actor_send_as(id, m, kind, FIBRIL__NEVER_PARK);
+    int rc = LIKELY(fibril__py_mail_carry(id, &m))
+                 ? fibril__actor_send_as(id, m, kind, FIBRIL__NEVER_PARK)
+                 : 1;
     if (UNLIKELY(rc == -ETIMEDOUT || (rc == -EAGAIN && !fibril_current()))) {
         struct sending s = {id, m, kind};
         rc = fibril__py_wait(send_op, &s, deadline_ns);
@@ -166,10 +168,15 @@ static PyObject *handle_send(struct actor_handle *h, PyObject *const *args, Py_s
 
 PyObject *fibril__py_answer(uint64_t id, PyObject *method, struct fibril_message *m)
 {
-    if (LIKELY(m->tag == MAIL_VALUE)) {
+    if (LIKELY(m->tag == MAIL_VALUE && m->type == &fibril__py_value_type)) {
         return fibril__py_mail_take(m);
     }
-    if (m->tag != MAIL_ERROR && m->tag != MAIL_REFUSED) {
+    if (m->type == &fibril__py_pickled_type) {
+        struct fibril_message *read = fibril__py_mail_read(m);
+        fibril__py_mail_free(m);
+        return read ? fibril__py_answer(id, method, read) : NULL;
+    }
+    if (m->type != &fibril__py_value_type || (m->tag != MAIL_ERROR && m->tag != MAIL_REFUSED)) {
         PyObject *bytes = PyBytes_FromStringAndSize(fibril_message_data(m), (Py_ssize_t)m->size);
         fibril_message_free(m);
         return bytes;
@@ -240,6 +247,11 @@ static int call(uint64_t id, struct fibril_message *m, int64_t deadline_ns,
     struct pyfibril *p = fibril__py_self();
     struct fibril__actor *a = p ? fibril__actor_attach() : NULL;
     int rc = 0;
+    if (UNLIKELY(!fibril__py_mail_carry(id, &m))) { /* may call on its own: before this one begins
+                                                     */
+        fibril__py_mail_free(m);
+        return 1;
+    }
     if (UNLIKELY(!p)) {
         struct errand e = {id, m, NULL};
         rc = fibril__py_wait(call_op, &e, deadline_ns);

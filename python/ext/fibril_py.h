@@ -303,6 +303,8 @@ int fibril__py_actor_life_init(PyObject *module);
 int fibril__py_actor_later_init(PyObject *module);
 int fibril__py_supervisor_init(PyObject *module);
 int fibril__py_observe_init(PyObject *module);
+int fibril__py_actor_pickle_init(PyObject *module);
+int fibril__py_actor_node_init(PyObject *module);
 
 /* At exit, when all fibrils that are no daemons have ended: ends the actors. With the GIL. */
 void fibril__py_actors_end(void);

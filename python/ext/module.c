@@ -16,7 +16,7 @@ static int (*const areas[])(PyObject *module) = {
     fibril__py_greenlet_init,     fibril__py_standstill_init,   fibril__py_actor_start_init,
     fibril__py_actor_handle_init, fibril__py_actor_stream_init, fibril__py_actor_receive_init,
     fibril__py_actor_life_init,   fibril__py_actor_later_init,  fibril__py_supervisor_init,
-    fibril__py_observe_init,
+    fibril__py_observe_init,      fibril__py_actor_pickle_init, fibril__py_actor_node_init,
 #if FIBRIL_PY_WSGI
     fibril__py_wsgi_init,
 #endif

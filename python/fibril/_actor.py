@@ -80,6 +80,9 @@ class ActorHandle(_fibril._Handle):
         """The same as a cast, for servers in C."""
         self._foreign(1, tag, data, timeout)
 
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a handle means something in its own process only; messages carry it to others (fibril.nodes)")
+
     def __repr__(self):
         name = self.name
         return f"<{type(self).__name__} {self.id}{f' {name!r}' if name else ''}{'' if self.alive else ' ended'}>"

@@ -3,6 +3,7 @@
 
 import itertools
 import logging
+import os
 import reprlib
 import traceback
 
@@ -11,23 +12,24 @@ log = logging.getLogger("fibril.actors")
 _REASONS = {"normal": 0, "shutdown": -10001, "kill": -10002, "killed": -10003, "noproc": -10004,
             "noconnection": -10005}
 _WORDS = {number: word for word, number in _REASONS.items()}
-_CRASHES = 0x50000000  # the numbers of what Python's actors raised; the last KEPT of them are known
+_CRASHES = 0x50000000  # and 28 bits: the numbers of what Python's actors raised; the last KEPT of them are known
 _KEPT = 256
 _crashes = {}
-_crash_numbers = itertools.count()
+_crash_numbers = itertools.count(int.from_bytes(os.urandom(4), "little"))  # other processes have others
 
 
 class Crashed(Exception):
     """Why an actor ended that raised something: what Down and Exit have as their reason.
 
     type: the class of the exception. message: its text (str). traceback: as it was printed (str). It holds nothing of
-    the actor. number: what C sees.
+    the actor. number: what C sees. Of an actor of another process only the number is known: type is None, and the
+    report of the crash is there.
     """
 
-    def __init__(self, error, traceback, number):
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.type = type(error)
-        self.message = str(error)
+    def __init__(self, kind, message, traceback, number):
+        super().__init__(message if kind is None else f"{kind.__name__}: {message}")
+        self.type = kind
+        self.message = message
         self.traceback = traceback
         self.number = number
 
@@ -35,7 +37,11 @@ class Crashed(Exception):
 def reason_of(number):
     """What Python says for a reason: a word, what was raised, or a number of the program's own."""
     known = _WORDS.get(number)
-    return known if known is not None else _crashes.get(number, number)
+    if known is None:
+        known = _crashes.get(number)
+    if known is None and number & ~0xfffffff == _CRASHES:
+        return Crashed(None, "it raised something in another process, or long ago", "", number)
+    return number if known is None else known
 
 
 def number_of(reason):
@@ -118,8 +124,8 @@ def describe(actor):
 def crashed(handle, who, error, message):
     """Reports what ended an actor; returns the number of the reason."""
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    number = _CRASHES | next(_crash_numbers) & 0xfffff
-    _crashes[number] = Crashed(error, trace, number)
+    number = _CRASHES | next(_crash_numbers) & 0xfffffff
+    _crashes[number] = Crashed(type(error), str(error), trace, number)
     if len(_crashes) > _KEPT:
         del _crashes[next(iter(_crashes))]
     is_actor = getattr(type(who), "_is_actor", False)

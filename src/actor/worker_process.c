@@ -177,16 +177,97 @@ int fibril_worker_run(void *arg)
 /* For fibril_worker_start, which asks first. */
 static int run_asked(void *arg)
 {
-    struct fibril_worker_opts opts = *(struct fibril_worker_opts *)arg;
     struct fibril_message *m;
-    fibril__free(arg);
     int rc = fibril_actor_receive(FIBRIL_FOREVER, &m);
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        struct fibril_from asker = fibril_message_from(m);
+        fibril_message_free(m);
+        rc = serve(arg, asker);
     }
-    struct fibril_from asker = fibril_message_from(m);
-    fibril_message_free(m);
-    return serve(&opts, asker);
+    fibril__free(arg);
+    return rc;
+}
+
+/* ---- options of our own: the caller may give up, and go, before the process has begun ---- */
+
+/* Copies a text to *at, and moves that; NULL stays. */
+static const char *keep_text(char **at, const char *text)
+{
+    size_t size = text ? strlen(text) + 1 : 0;
+    char *copy = text ? memcpy(*at, text, size) : NULL;
+    *at += size;
+    return copy;
+}
+
+/* Of a list that ends with NULL, which may be none. */
+static size_t list_bytes(const char *const *list, size_t *ret_n)
+{
+    size_t bytes = 0;
+    for (*ret_n = 0; list && list[*ret_n]; ++*ret_n) {
+        bytes += strlen(list[*ret_n]) + 1;
+    }
+    return bytes;
+}
+
+static const char *const *keep_list(const char ***to, char **at, const char *const *list, size_t n)
+{
+    const char **copy = *to;
+    if (!list) {
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = keep_text(at, list[i]);
+    }
+    copy[n] = NULL;
+    *to += n + 1;
+    return copy;
+}
+
+static size_t text_bytes(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+/* All in one piece; NULL: no memory. */
+static struct fibril_worker_opts *keep(const struct fibril_worker_opts *opts)
+{
+    size_t n_args, n_vars;
+    size_t bytes = list_bytes(opts->argv, &n_args) + list_bytes(opts->envp, &n_vars) +
+                   text_bytes(opts->cwd) + text_bytes(opts->name) + text_bytes(opts->node.name);
+    size_t lists = (n_args + n_vars + 2) * sizeof(char *);
+    struct fibril_worker_opts *copy = fibril__alloc(sizeof *copy + lists + bytes);
+    if (copy) {
+        const char **to = (const char **)(copy + 1);
+        char *at = (char *)(copy + 1) + lists;
+        *copy = *opts;
+        copy->argv = keep_list(&to, &at, opts->argv, n_args);
+        copy->envp = keep_list(&to, &at, opts->envp, n_vars);
+        copy->cwd = keep_text(&at, opts->cwd);
+        copy->name = keep_text(&at, opts->name);
+        copy->node.name = keep_text(&at, opts->node.name);
+    }
+    return copy;
+}
+
+static bool is_end(const struct fibril_message *m, void *ref)
+{
+    const struct fibril_signal *s = fibril_message_peek(m);
+    return fibril_message_kind(m) == FIBRIL_MESSAGE_SIGNAL &&
+           fibril_message_tag(m) == FIBRIL_TAG_DOWN && s->ref == *(uint64_t *)ref;
+}
+
+/* Kills the process with its actor, so that it is gone when the caller says that there is none. */
+static void give_up(uint64_t actor)
+{
+    uint64_t ref;
+    struct fibril_message *m;
+    int rc = fibril_actor_monitor(actor, &ref);
+    fibril_actor_exit(actor, FIBRIL_EXIT_KILL);
+    fibril_shield_begin();
+    if (rc == 0 && fibril_actor_receive_match(is_end, &ref, FIBRIL_FOREVER, &m) == 0) {
+        fibril_message_free(m);
+    }
+    fibril_shield_end();
 }
 
 int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_ns,
@@ -194,11 +275,10 @@ int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_
 {
     uint64_t actor = 0;
     struct fibril_message *m, *reply;
-    struct fibril_worker_opts *copy = fibril__alloc(sizeof *copy);
+    struct fibril_worker_opts *copy = keep(opts);
     if (!copy) {
         return -ENOMEM;
     }
-    *copy = *opts;
     int rc = fibril_message_new(0, 0, NULL, &m);
     if (rc == 0) {
         rc = fibril_actor_spawn(run_asked, copy, NULL, &actor);
@@ -212,7 +292,7 @@ int fibril_worker_start(const struct fibril_worker_opts *opts, int64_t deadline_
     }
     rc = fibril_actor_call(actor, m, deadline_ns, &reply);
     if (rc < 0) {
-        fibril_actor_exit(actor, FIBRIL_EXIT_KILL);
+        give_up(actor);
         return rc;
     }
     memcpy(ret_node, fibril_message_data(reply), sizeof *ret_node);
