@@ -369,6 +369,13 @@ static int wait(struct fibril__node *node)
     return rc == -ETIMEDOUT || rc == -ENOMEM ? 0 : rc;
 }
 
+/* The other side has hung up. What it had said before is still to be read. */
+static void hear_the_rest(struct fibril__node *node)
+{
+    int64_t deadline_ns = fibril_after(GOODBYE_NS);
+    while (!node->over && fibril__mailbox_wait(node->actor, deadline_ns) == 0) {}
+}
+
 static void write_on(struct fibril__node *node)
 {
     int rc = 0;
@@ -383,11 +390,43 @@ static void write_on(struct fibril__node *node)
     if (rc == -ETIMEDOUT) {
         fibril__node_fail(node, -ETIMEDOUT, "the other process is silent, or does not read");
     } else if (rc < 0 && rc != -ECANCELED) {
+        hear_the_rest(node);
         fibril__node_fail(node, FIBRIL_EXIT_NOCONNECTION, "the other process is gone");
     }
 }
 
 /* ---- the end ---- */
+
+/* Whether there are messages that wait for credit. */
+static bool owes(const struct fibril__node *node)
+{
+    for (size_t i = 0; i < node->remotes.n; i++) {
+        for (struct fibril__map_node *n = node->remotes.buckets[i]; n; n = n->next) {
+            if (((struct fibril__remote *)(void *)n)->actor->first) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Writes all that was sent, as far as the other side has room for it. */
+static int finish_writing(struct fibril__node *node, int64_t deadline_ns)
+{
+    int rc = 0;
+    while (rc == 0 && !node->over) {
+        size_t len = fibril__out_fill(node);
+        if (len == 0 && !owes(node)) {
+            break;
+        }
+        if (len > 0) {
+            rc = write_some(node, len, deadline_ns);
+        } else if (fibril_spot_wait(&node->actor->spot, deadline_ns) < 0) {
+            break;
+        }
+    }
+    return rc;
+}
 
 /* In good order what waits goes out; in any case the other side is told why, if that needs no
  * wait. */
@@ -395,12 +434,7 @@ static void say_goodbye(struct fibril__node *node, int reason)
 {
     int64_t deadline_ns = fibril_after(reason == FIBRIL_EXIT_SHUTDOWN ? GOODBYE_NS : 0);
     const char *text = node->over ? node->text : fibril_exit_text(reason);
-    size_t len;
-    int rc = 0;
-    while (rc == 0 && reason == FIBRIL_EXIT_SHUTDOWN && !node->over &&
-           (len = fibril__out_fill(node)) > 0) {
-        rc = write_some(node, len, deadline_ns);
-    }
+    int rc = reason == FIBRIL_EXIT_SHUTDOWN ? finish_writing(node, deadline_ns) : 0;
     struct fibril__buffer *now = &node->out.now;
     if (rc == 0 && now->at == now->len) { /* not in the middle of a frame */
         uint8_t bytes[FIBRIL__FRAME_HEAD + 4 + sizeof node->text];

@@ -22,7 +22,7 @@ static int sleeps_first(void *arg)
     int rc;
     while ((rc = fibril_actor_receive_tag(FIBRIL_TAG_EXIT, FIBRIL_FOREVER, &m)) == 0) {
         fibril_message_free(m);
-        while ((rc = fibril_actor_receive(fibril_after(MS(500)), &m)) == 0) {
+        while (fibril_actor_receive(fibril_after(MS(500)), &m) == 0) {
             ASSERT_EQ(value_of(m), (*taken)++);
             fibril_message_free(m);
         }
@@ -82,6 +82,35 @@ ACTOR_TEST(a_slow_receiver_holds_up_its_sender_and_nobody_else)
     ASSERT_OK(fibril_node_info(p.there, &info));
     ASSERT_EQ(info.held, 0);
     pair_close(p);
+    return 0;
+}
+
+static int count(void *arg)
+{
+    struct fibril_message *m;
+    int rc;
+    while ((rc = fibril_actor_receive(FIBRIL_FOREVER, &m)) == 0) {
+        ASSERT_EQ(value_of(m), (*(int *)arg)++);
+        fibril_message_free(m);
+    }
+    return rc;
+}
+
+ACTOR_TEST(leaving_brings_what_still_waits_for_room)
+{
+    enum { N = 3000 }; /* of which some hundred go out at once */
+    static int taken;
+    uint64_t actor;
+    struct pair p = pair_open(NULL);
+    ASSERT_OK(fibril_actor_spawn(count, &taken, NULL, &actor));
+    uint64_t to = as_remote(p, actor);
+    for (int i = 0; i < N; i++) {
+        tell(to, ADD, i);
+    }
+    ASSERT_LT(taken, N);
+    pair_close(p);
+    ASSERT_OK(fibril_sleep(MS(200)));
+    ASSERT_EQ(taken, N);
     return 0;
 }
 
