@@ -52,6 +52,14 @@ static PyObject *raise_join(int rc)
     }
 }
 
+/* The wait for it was ended, perhaps just when it was there. */
+static void leave_unwanted(uint64_t node)
+{
+    if (node) {
+        fibril_node_leave(node);
+    }
+}
+
 /* ---- joining ---- */
 
 struct joining {
@@ -108,6 +116,7 @@ static PyObject *py_join(PyObject *module, PyObject *args)
     }
     int rc = fibril__py_wait_once(join_op, &j, deadline_ns);
     if (rc != 0) {
+        leave_unwanted(j.node);
         return rc < 0 ? raise_join(rc) : NULL;
     }
     return PyLong_FromUnsignedLongLong(j.node);
@@ -214,6 +223,9 @@ static int start_op(void *arg, int64_t deadline_ns)
 static PyObject *start_worker(struct starting *s, int64_t deadline_ns)
 {
     int rc = fibril__py_wait_once(start_op, s, deadline_ns);
+    if (rc != 0) {
+        leave_unwanted(s->node);
+    }
     if (rc == -EEXIST) {
         return PyErr_Format(PyExc_ValueError, "an actor is registered as '%s' already",
                             s->opts.name);

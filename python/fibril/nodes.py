@@ -14,6 +14,7 @@ are (SO_PEERCRED); connect to nobody you would not run. Times are seconds (int o
 import atexit as _atexit
 import logging as _logging
 import os as _os
+import select as _select
 import socket as _socket
 import stat as _stat
 import time as _time
@@ -21,10 +22,11 @@ import time as _time
 from . import _fibril, _node_messages
 from ._node_messages import MessageError, RemoteError, RemoteTraceback
 from ._scope import shield as _shield
-from .actors import (ActorEnded as _ActorEnded, ActorHandle as _ActorHandle, Down as _Down, receive as _receive)
+from .actors import (ActorEnded as _ActorEnded, ActorHandle as _ActorHandle, Down as _Down, receive as _receive,
+                     whereis as _whereis)
 
 __all__ = ["Listener", "MessageError", "Node", "RemoteError", "RemoteTraceback", "connect", "join_starter", "listen",
-           "node_of", "run_worker", "start_worker"]
+           "named", "node_of", "run_worker", "start_worker"]
 
 _log = _logging.getLogger("fibril.nodes")
 _SILENCE = 30.0  # seconds
@@ -65,6 +67,12 @@ class Node(_ActorHandle):
     def __repr__(self):
         info = self.info()
         return f"<Node {self.id} ended>" if info is None else f"<Node {self.id} {info['name']!r} pid {info['pid']}>"
+
+
+def named(name):
+    """The Node that is registered here under a name; None: nobody, or no Node."""
+    found = _whereis(name)
+    return None if found is None or _fibril._node_info(found.id) is None else Node(found.id)
 
 
 def node_of(actor):
@@ -254,12 +262,13 @@ def listen(path, *, name=None, on_join=None, timeout=10.0, silence=_SILENCE):
 
 # ---- workers ---------------------------------------------------------------------------------------------
 
-def start_worker(argv, *, name=None, own_name=None, env=None, cwd=None, timeout=10.0, shutdown=5.0, silence=_SILENCE):
+def start_worker(argv, *, register=None, name=None, env=None, cwd=None, timeout=10.0, shutdown=5.0, silence=_SILENCE):
     """Start a process that is joined from the first; returns its Node. The process calls join_starter().
 
-    argv: the program and its arguments, such as [sys.executable, "worker.py"]; looked up in PATH. name: the Node is
-    registered under it. own_name: of this process, for the worker. env (dict), cwd: None: ours. timeout: seconds for
-    the start; shutdown: seconds that it has to end after its node has, before it is killed.
+    argv: the program and its arguments, such as [sys.executable, "worker.py"]; looked up in PATH.
+    register: a name for the Node, see named(). name: of this process, for the worker. env (dict), cwd: None: ours.
+    timeout: seconds for the start; shutdown: seconds that it has to end after its node has, before it is killed.
+    silence: as of connect.
 
     When its node ends, so does the process, and when it ends, so does its node: leave() ends both. Raises what starting
     a program raises (FileNotFoundError), TimeoutError, ConnectionResetError (it ended before it had joined), ValueError
@@ -270,8 +279,17 @@ def start_worker(argv, *, name=None, own_name=None, env=None, cwd=None, timeout=
         raise ValueError("argv is empty")
     variables = _os.environ if env is None else env
     lines = tuple(b"%b=%b" % (_os.fsencode(key), _os.fsencode(value)) for key, value in variables.items())
-    return _node(_fibril._worker_start(words, lines, None if cwd is None else _os.fspath(cwd), name, own_name, silence,
-                                       shutdown, timeout))
+    return _node(_fibril._worker_start(words, lines, None if cwd is None else _os.fspath(cwd), register, name,
+                                       silence, shutdown, timeout))
+
+
+def _process_of(node):
+    """A descriptor that tells of the end of the process, as long as there is one."""
+    info = node.info()
+    try:
+        return None if info is None else _os.pidfd_open(info["pid"])
+    except ProcessLookupError:
+        return None
 
 
 def run_worker(argv, **options):
@@ -281,11 +299,17 @@ def run_worker(argv, **options):
     told to end, so is the process. options: those of start_worker.
     """
     node = start_worker(argv, **options)
+    process = _process_of(node)
     ref = node.monitor()
     try:
         down = _receive(lambda message: isinstance(message, _Down) and message.ref == ref)
     finally:
         node.leave()
+        with _shield():
+            node.join()
+            if process is not None:  # it is killed when it takes too long
+                _fibril.select((process, _select.POLLIN))
+                _os.close(process)
     if down.reason not in ("normal", "shutdown"):
         raise _ActorEnded(node, f"the worker {' '.join(map(str, argv))} has ended: {down.reason}")
 

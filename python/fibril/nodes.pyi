@@ -7,7 +7,7 @@ from typing import Any
 from .actors import ActorHandle
 
 __all__ = ["Listener", "MessageError", "Node", "RemoteError", "RemoteTraceback", "connect", "join_starter", "listen",
-           "node_of", "run_worker", "start_worker"]
+           "named", "node_of", "run_worker", "start_worker"]
 
 class MessageError(RuntimeError): ...
 
@@ -34,6 +34,7 @@ class Listener:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> bool: ...
 
+def named(name: str) -> Node | None: ...
 def node_of(actor: ActorHandle) -> Node | None: ...
 def connect(
     path: str | PathLike[str],
@@ -54,8 +55,8 @@ def listen(
 def start_worker(
     argv: Iterable[str | PathLike[str]],
     *,
+    register: str | None = None,
     name: str | None = None,
-    own_name: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | PathLike[str] | None = None,
     timeout: float | None = 10.0,
@@ -65,8 +66,8 @@ def start_worker(
 def run_worker(
     argv: Iterable[str | PathLike[str]],
     *,
+    register: str | None = None,
     name: str | None = None,
-    own_name: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | PathLike[str] | None = None,
     timeout: float | None = 10.0,

@@ -344,15 +344,15 @@ def test_a_crash_over_there_is_no_crash_of_this_process():
 
 
 def test_a_worker_that_is_started_again_is_reached_by_its_name():
-    first = start(name="worker")
+    first = start(register="worker")
     with helpers.raises(ValueError):
-        start(name="worker")
+        start(register="worker")
     old = first.whereis("keeper")
     with helpers.raises(fibril.ActorEnded):
         old.call("die")
     first.join(helpers.TIME_LIMIT)
-    start(name="worker")
-    found = nodes.Node(actors.whereis("worker").id).whereis("keeper")
+    start(register="worker")
+    found = nodes.named("worker").whereis("keeper")
     assert found.call("echo", 1) == ((1,), {}) and not old.alive and found != old
 
 
@@ -388,34 +388,60 @@ def test_a_worker_that_cannot_start_says_why():
         nodes.join_starter()
 
 
-def test_run_worker_is_a_function_for_supervisors():
-    def child():
-        nodes.run_worker([sys.executable, WORKER], name="worker", timeout=helpers.TIME_LIMIT)
+def test_run_worker_is_a_child_of_supervisors():
+    tree = fibril.actors.Supervisor([fibril.Child(nodes.run_worker, [sys.executable, WORKER], register="worker",
+                                                  timeout=helpers.TIME_LIMIT)], intensity=3)
+    top = tree.start()
+    seen = set()
+    for _ in range(2):
+        wait_until(lambda: nodes.named("worker") is not None and nodes.named("worker").info()["pid"] not in seen)
+        pid = nodes.named("worker").info()["pid"]
+        seen.add(pid)
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: nodes.named("worker") is not None and nodes.named("worker").info()["pid"] not in seen)
+    last = os.pidfd_open(nodes.named("worker").info()["pid"])
+    top.stop(timeout=helpers.TIME_LIMIT)
+    assert nodes.named("worker") is None
+    assert fibril.select((last, 1), timeout=helpers.TIME_LIMIT)
 
-    running = actors.spawn(child, monitor=True)
-    node = None
-    while node is None:
-        fibril.sleep(0.01)
-        found = actors.whereis("worker")
-        node = None if found is None else nodes.Node(found.id)
-    os.kill(node.info()["pid"], signal.SIGKILL)
-    down = fibril.receive(actors.Down, timeout=helpers.TIME_LIMIT)
-    assert down.actor == running and down.reason.type is fibril.ActorEnded
-    assert "noconnection" in down.reason.message
+
+def test_a_program_that_ends_has_sent_what_it_sent():
+    path = path_of_socket()
+    collector = Collector.start(name="collector")
+    code = f"""
+import fibril
+fibril.enable()
+from fibril import nodes
+node = nodes.connect({path!r})
+collector = node.whereis("collector")
+for i in range(1000):
+    collector.send(i)
+"""
+    nodes_seen = []
+    with nodes.listen(path, on_join=lambda node: nodes_seen.append((node, node.monitor()))):
+        done = helpers.python("-c", code)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: not nodes_seen[0][0].alive)
+    assert collector.call("kept") == list(range(1000))
 
 
 # ---- flow ----------------------------------------------------------------------------------------------
+
+def rss_of_this():
+    with open("/proc/self/statm", encoding="ascii") as pages:
+        return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
 
 def test_a_slow_receiver_holds_up_its_sender_and_the_memory_is_bounded():
     node = start()
     keeper = node.whereis("keeper")
     slow = keeper.call("start", mailbox=16)
-    rss = keeper.call("rss")
+    rss, own = keeper.call("rss"), rss_of_this()
     slow.cast("sleep", 1.0)
     with helpers.raises(TimeoutError):
         for _ in range(3000):
             slow.send(bytes(100_000), timeout=0.2)
-    assert keeper.call("rss") - rss < 64 << 20
+    assert keeper.call("rss") - rss < 64 << 20 and rss_of_this() - own < 192 << 20
     assert keeper.call("echo", 1) == ((1,), {})  # others are not held up
 
 
