@@ -93,6 +93,29 @@ static PyObject *py_reply_bytes(PyObject *module, PyObject *args)
         fibril_server_reply((struct fibril_from){actor, ref}, data, (size_t)size));
 }
 
+/* To a caller in C, where a handler's exception says nothing. */
+static PyObject *py_refuse(PyObject *module, PyObject *args)
+{
+    unsigned long long actor, ref;
+    int error;
+    if (!PyArg_ParseTuple(args, "KKi", &actor, &ref, &error)) {
+        return NULL;
+    }
+    fibril_actor_refuse((struct fibril_from){actor, ref}, -error);
+    Py_RETURN_NONE;
+}
+
+/* What the caller had taken and found nobody to handle. */
+static PyObject *py_dead_letter(PyObject *module, PyObject *message)
+{
+    struct fibril_message *m;
+    if (fibril__py_mail_new(MAIL_OBJECT, NULL, &message, 1, NULL, &m) < 0) {
+        return PyErr_NoMemory();
+    }
+    fibril__dead_letter(fibril_actor_self(), m);
+    Py_RETURN_NONE;
+}
+
 struct giving {
     struct fibril_from from;
     struct fibril_message *m;
@@ -284,6 +307,8 @@ static PyMethodDef functions[] = {
     {"_actor_reply", py_reply, METH_VARARGS, "_actor_reply(actor, ref, value, failed)" IN_PLACE},
     {"_actor_reply_bytes", py_reply_bytes, METH_VARARGS,
      "_actor_reply_bytes(actor, ref, data)" IN_PLACE},
+    {"_actor_refuse", py_refuse, METH_VARARGS, "_actor_refuse(actor, ref, errno)" IN_PLACE},
+    {"_actor_dead_letter", py_dead_letter, METH_O, "_actor_dead_letter(message)" IN_PLACE},
     {"_actor_give", py_give, METH_VARARGS, "_actor_give(actor, ref, value, last)" IN_PLACE},
     {"_actor_send_at", py_send_at, METH_VARARGS,
      "_actor_send_at(id, message, delay, interval)" IN_PLACE},
