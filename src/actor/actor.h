@@ -237,6 +237,16 @@ void fibril__actor_give(struct fibril__actor *a);
 /* The loop is about to end: what it keeps is freed. */
 void fibril__actors_close(struct fibril__actors *part);
 
+/* In the child of a fork: there is no actor but self, which may be NULL. */
+void fibril__table_forked(struct fibril__actor *self);
+
+/* ---- forked.c ---- */
+
+/* See sched/hooks.h. */
+void fibril__actors_forked(void);
+/* Has it called where an OS thread without a loop forks. */
+void fibril__actors_watch_forks(void);
+
 /* ---- message.c ---- */
 
 /* Frees spares that have not been needed since the last time, and says when to look again. */
@@ -347,6 +357,7 @@ void fibril__call_fail(struct fibril__actor *a, uint64_t ref, int error);
 void fibril__stream_put(struct fibril__actor *a, struct fibril_message *m);
 /* a has ended, without closing its streams. */
 void fibril__streams_release(struct fibril__actor *a);
+void fibril__streams_forked(struct fibril__actor *a);
 /* Numbers calls, monitors and streams of the process: none is used twice. */
 uint64_t fibril__ref_new(void);
 
@@ -393,6 +404,8 @@ void fibril__log_gave_up(const struct fibril__actor *a, uint64_t restarts);
 void fibril__registry_forget(uint64_t actor);
 /* Copies the name of an actor, "" for none. */
 void fibril__registry_name(const struct fibril__actor *a, char *text, size_t size);
+/* In the child of a fork: nobody has a name or a topic; `text` is what self's (may be NULL) was. */
+void fibril__registry_forked(struct fibril__actor *self, char *text, size_t size);
 
 /* Under which members.c finds a topic. */
 uint64_t fibril__topic_hash(const char *topic);
@@ -404,6 +417,8 @@ enum { FIBRIL__LABEL_BYTES_MAX = 255 };
  * tells them, without it. */
 void fibril__members_changed(uint64_t hash, const char *topic, struct fibril__list *signals);
 void fibril__members_tell(struct fibril__list *signals);
+/* In the child of a fork: nobody monitors a topic. */
+void fibril__members_forked(void);
 /* The actor has ended: its monitors of topics go. */
 void fibril__members_forget(uint64_t actor);
 

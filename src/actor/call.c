@@ -449,6 +449,16 @@ void fibril__stream_put(struct fibril__actor *a, struct fibril_message *m)
     }
 }
 
+/* The givers are no more. */
+void fibril__streams_forked(struct fibril__actor *a)
+{
+    struct fibril__list *streams = &a->extra->streams;
+    for (struct fibril__link *l = streams->head.next; l != &streams->head; l = l->next) {
+        struct fibril_stream *s = CONTAINER_OF(l, struct fibril_stream, link);
+        s->result = s->result ? s->result : -EPIPE;
+    }
+}
+
 void fibril__streams_release(struct fibril__actor *a)
 {
     while (a->extra && !fibril__list_empty(&a->extra->streams)) {

@@ -29,6 +29,12 @@ struct monitor {
 static struct fibril__spin lock = {.shared = true}; /* of both */
 static struct fibril__map by_topic, by_actor;
 
+void fibril__members_forked(void)
+{
+    lock.held = 0;
+    by_topic = by_actor = (struct fibril__map){0};
+}
+
 static struct monitor *next_of(struct fibril__map_node *node, uint64_t actor, uint64_t ref)
 {
     struct monitor *m = NULL;

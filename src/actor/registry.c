@@ -197,6 +197,20 @@ void fibril__registry_name(const struct fibril__actor *a, char *text, size_t siz
     fibril__spin_unlock(&lock);
 }
 
+void fibril__registry_forked(struct fibril__actor *self, char *text, size_t size)
+{
+    text[0] = '\0';
+    if (self && !lock.held) { /* by an OS thread that is no more */
+        fibril__registry_name(self, text, size);
+    }
+    lock.held = 0;
+    labels = memberships = (struct fibril__map){0};
+    fibril__list_init(&signals);
+    if (self) {
+        atomic_store(&self->listed, 0);
+    }
+}
+
 /* ---- the calls ---- */
 
 static int check(const char *text)

@@ -12,14 +12,16 @@
 #include "base/spin.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum {
     CHUNK = FIBRIL__ACTORS_CHUNK, /* records */
     CHUNK_LOG2 = 10,
     CHUNKS = 1 << 16,
     LOOPS = 256,
-    FREE_MAX = 1024, /* that a loop keeps */
-    BATCH = 256,     /* that move to or from the shared list at once */
+    FREE_MAX = 1024,       /* that a loop keeps */
+    BATCH = 256,           /* that move to or from the shared list at once */
+    GENERATIONS = 1 << 24, /* between those of a process and of its child */
 };
 
 _Static_assert(CHUNK == 1 << CHUNK_LOG2, "one number twice");
@@ -32,7 +34,7 @@ _Thread_local struct fibril__actors *fibril__actors_ready
 
 static struct fibril__spin lock = {.shared = true}; /* of the following */
 static struct fibril__actor *shared_free;
-static uint32_t chunk_count;
+static uint32_t chunk_count, first_generation;
 
 /* ---- looking up ---- */
 
@@ -72,6 +74,9 @@ struct fibril__actor *fibril__actor_here(uint64_t actor)
 
 static int grow(void)
 {
+    if (chunk_count < CHUNKS && chunks[chunk_count]) { /* one that a fork has kept */
+        chunk_count++;
+    }
     if (chunk_count == CHUNKS) {
         return -ENOMEM;
     }
@@ -84,6 +89,7 @@ static int grow(void)
         if (first + i > 0) { /* number 0 is nobody, and so is its record */
             chunk[i].next_free = shared_free;
             chunk[i].index = first + i;
+            chunk[i].generation = first_generation;
             shared_free = &chunk[i];
         }
     }
@@ -202,6 +208,7 @@ int fibril__actors_open(struct fibril__actors **ret_part)
         return -EPERM;
     }
     if (UNLIKELY(!part->keeper)) {
+        fibril__actors_watch_forks();
         int rc = fibril__keeper_start(part);
         if (rc < 0) {
             return rc;
@@ -218,6 +225,33 @@ void fibril__actors_close(struct fibril__actors *part)
     part->keeper = NULL;
     fibril__spares_drop(part);
     give_shared(part, UINT32_MAX);
+}
+
+/* The chunk of self stays, with self alone. Its place in the table is skipped by those that are
+ * made from now on. */
+void fibril__table_forked(struct fibril__actor *self)
+{
+    for (uint32_t i = 0; i < chunk_count; i++) {
+        if (!self || i != self->index >> CHUNK_LOG2) {
+            atomic_store(&chunks[i], NULL);
+        }
+    }
+    struct fibril__actor *first = self ? self - (self->index & (CHUNK - 1)) : NULL;
+    for (uint32_t i = 0; first && i < CHUNK; i++) {
+        if (&first[i] != self) {
+            atomic_store(&first[i].id, 0);
+        }
+    }
+    memset(parts, 0, sizeof parts);
+    fibril__actors_ready = NULL;
+    shared_free = NULL;
+    chunk_count = 0;
+    first_generation += GENERATIONS;
+    lock.held = 0;
+    if (self) {
+        parts[self->number].alive = 1;
+        parts[self->number].spawned = 1;
+    }
 }
 
 /* Other OS threads than the loop's own only read; those without a loop share the last part. */

@@ -286,5 +286,8 @@ int fibril_embed_forked(void)
     }
     loop->now_ns = loop->trimmed_ns = loop->poller->ops->now(loop->poller);
     rc = loop->current == &loop->main ? 0 : revive_main(loop);
+    if (rc == 0 && fibril__actors_forked) {
+        fibril__actors_forked();
+    }
     return rc < 0 ? rc : fibril__debug_loop_forked(loop);
 }

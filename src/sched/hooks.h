@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the scheduler asks of the debug floor above it, defined in src/debug/, and of the observer.
+ * What the scheduler asks of the debug floor above it, defined in src/debug/, and of the actors and
+ * the observer.
  */
 #ifndef FIBRIL_SCHED_HOOKS_H
 #define FIBRIL_SCHED_HOOKS_H
@@ -22,6 +23,9 @@ __attribute__((weak)) void fibril__observe_loop_started(struct fibril_loop *loop
 
 /* The process is the child of a fork, and this its only loop. Returns 0 or -errno. */
 int fibril__debug_loop_forked(struct fibril_loop *loop);
+
+/* The same, for the actors. NULL: they are not linked into this program. */
+__attribute__((weak)) void fibril__actors_forked(void);
 
 /* No fibril of the loop is ready, and no timer, operation or outside waker can make one so; other
  * loops may. If that is true of all loops: reports, and aborts, or ends the main fibril's wait with

@@ -22,10 +22,11 @@ static void push(struct fibril_loop *loop, struct fibril__link *link, uintptr_t 
 {
     atomic_fetch_add(&loop->senders, 1);
     uintptr_t word = (uintptr_t)link | bit;
+    fibril__turn_point(); /* in the loop, whether it is gone through again would depend on whether
+                             memory was used again for the head: one seed would have many runs */
     uintptr_t head = atomic_load_explicit(&loop->inbox.head, memory_order_relaxed);
     do {
         __atomic_store_n(&link->next, (struct fibril__link *)head, __ATOMIC_RELAXED);
-        fibril__turn_point();
     } while (!atomic_compare_exchange_weak(&loop->inbox.head, &head, word));
     fibril__turn_point();
     if (atomic_load(&loop->asleep)) {
