@@ -15,19 +15,23 @@ from . import _actor_reports, _fibril
 from ._actor import Actor, ActorHandle, reload, spawn
 from ._actor import change as _change
 from ._actor_events import WrongState
-from ._actor_machine import StateMachine, state
+from ._actor_lending import PoolHandle, PoolStatus
+from ._actor_machine import StateMachine
 from ._actor_mail import Caller, DeadLetter, Down, Exit, Foreign, Request
 from ._actor_options import bound as _bound
 from ._actor_options import policy_of as _policy_of
+from ._actor_pool import Pool
 from ._actor_reports import ActorEnded, ActorFailed, Crashed, MailboxFull, Refuse
+from ._actor_states import state
 from ._actor_supervisor import Child, ChildInfo, Supervisor, SupervisorHandle
 from ._actor_supervisor import running as _supervisors
 
 __all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Caller", "Child", "ChildInfo", "Crashed", "DeadLetter",
-           "Down", "Exit", "Foreign", "MailboxFull", "Pattern", "Refuse", "Request", "StateMachine", "Supervisor",
-           "SupervisorHandle", "Timer", "WrongState", "counts", "dead_letters_to", "demonitor", "forget_name",
-           "join_topic", "leave_topic", "link", "me", "members", "monitor", "publish", "receive", "register", "reload",
-           "send_after", "send_every", "set_mailbox", "spawn", "state", "trap_exits", "unlink", "waiting", "whereis"]
+           "Down", "Exit", "Foreign", "MailboxFull", "Pattern", "Pool", "PoolHandle", "PoolStatus", "Refuse", "Request",
+           "StateMachine", "Supervisor", "SupervisorHandle", "Timer", "WrongState", "counts", "dead_letters_to",
+           "demonitor", "forget_name", "join_topic", "leave_topic", "link", "me", "members", "monitor", "publish",
+           "receive", "register", "reload", "send_after", "send_every", "set_mailbox", "spawn", "state", "trap_exits",
+           "unlink", "waiting", "whereis"]
 
 
 def me():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
@@ -162,6 +163,60 @@ class StateMachine(Actor):
     def on_change(self, old_class: Any, /) -> Any: ...
     def terminate(self, reason: Any, /) -> Any: ...
     def describe(self) -> str: ...
+
+class PoolStatus:
+    idle: int
+    lent: int
+    starting: int
+    ending: int
+    waiting: int
+    started: int
+    died: int
+    failed: int
+    discarded: int
+    last_error: Any
+
+class PoolHandle(ActorHandle):
+    def worker(self, timeout: float | None = None) -> AbstractContextManager[ActorHandle]: ...
+    @overload
+    def call(self, handler: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any: ...
+    @overload
+    def call(self, handler: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
+    def checkin(self, handle: ActorHandle) -> None: ...
+    def discard(self, handle: ActorHandle) -> None: ...
+    def counts(self, timeout: float | None = None) -> PoolStatus: ...
+
+class Pool:
+    def __init__(
+        self,
+        what: type[Actor] | Callable[..., Any],
+        /,
+        *args: Any,
+        size: int = 1,
+        overflow: int = 0,
+        waiting: int = 65536,
+        newest_first: bool = False,
+        shutdown: float = 5,
+        pause: float = 0.01,
+        pause_max: float = 5,
+        check: Callable[[ActorHandle], Any] | None = None,
+        check_seconds: float = 10,
+        mailbox: int = 0,
+        mailbox_bytes: int = 0,
+        policy: Policy = "park",
+        **kwargs: Any,
+    ) -> None: ...
+    def start(
+        self, name: str | None = None, link: bool = False, monitor: bool = False, timeout: float | None = None
+    ) -> PoolHandle: ...
+    def child(
+        self,
+        id: str = "pool",
+        *,
+        restart: Literal["permanent", "transient", "temporary"] = "permanent",
+        shutdown: float | Literal["kill"] | None = None,
+        name: str | None = None,
+    ) -> Child: ...
 
 def spawn(
     function: Callable[..., Any],
