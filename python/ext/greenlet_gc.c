@@ -69,7 +69,7 @@ int fibril__green_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(g->slice.context);
         return 0;
     }
-    return fibril__pyslice_traverse(&g->slice, green_at, &g->nested, visit, arg);
+    return fibril__pyslice_traverse(&g->slice, green_at, &g->nested, NULL, visit, arg);
 }
 
 /* A suspended one was not to be killed: it keeps what it may still need. */

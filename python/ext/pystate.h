@@ -252,10 +252,23 @@ int fibril__pystate_nesting(const PyThreadState *ts);
 /* How deep the deallocation of objects nests in ts, before 3.13; -1 later. */
 int fibril__pystate_trash(const PyThreadState *ts);
 
-/* For the garbage collector: visits what s and the variables of its frames hold, and drops what s
- * does; of a context that does not run. */
+/* The C function in which a context has stopped, a METH_FASTCALL one of ours: what it is a method
+ * of, and where its arguments end, which is kept small. */
+struct fibril__pycall {
+    PyObject *self;
+    uint32_t end; /* see below; 0: not known */
+};
+
+static inline uint32_t fibril__pycall_end(const void *args, Py_ssize_t n)
+{
+    return (uint32_t)((uintptr_t)args / sizeof(PyObject *) + (uintptr_t)n);
+}
+
+/* For the garbage collector: visits what s and its frames hold, their value stacks as far as it is
+ * certain how high they are, and drops what s does; of a context that does not run. `call`: that of
+ * the innermost frame; NULL: another, or not known. */
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
-                             visitproc visit, void *arg);
+                             const struct fibril__pycall *call, visitproc visit, void *arg);
 void fibril__pyslice_clear(struct fibril__pyslice *s);
 
 /* ---- layout (pystate_layout.c) ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The Python frames of a context that does not run: followed for the garbage collector, for f_back
- * and gr_frame, given up with a context that never runs again, and read as data.
+ * The Python frames of a context that does not run: followed for f_back and gr_frame, given up with
+ * a context that never runs again, and read as data. For the garbage collector: pystate_traverse.c.
  *
  * Invariant: an address on the C stack of such a context is read through the caller's `at`, since
  * the bytes may be elsewhere. Only 3.12 and later have frames there.
@@ -39,36 +39,6 @@ static struct fibril__pyframe *below(const struct fibril__pyframe *f, fibril__py
                                      void *arg)
 {
     return fibril__pyframe_first(f->previous, at, arg);
-}
-
-#if PY_VERSION_HEX >= 0x030e0000
-/* Tagged ones are borrowed, or no objects. */
-static PyObject *counted(uintptr_t ref)
-{
-    return ref & 3 ? NULL : (PyObject *)ref;
-}
-#else
-static PyObject *counted(PyObject *ref)
-{
-    return ref;
-}
-#endif
-
-/* A generator visits its own frame. */
-static int visit_frame(const struct fibril__pyframe *f, visitproc visit, void *arg)
-{
-    if (f->owner != FIBRIL__OWNED_BY_THREAD) {
-        return 0;
-    }
-    Py_VISIT(f->object);
-    Py_VISIT(f->locals);
-    Py_VISIT(counted(f->func));
-    Py_VISIT(counted(f->code));
-    for (int i = 0; i < fibril__pyframe_code(f)->co_nlocalsplus; i++) {
-        PyObject *o = counted(f->localsplus[i]);
-        Py_VISIT(o);
-    }
-    return 0;
 }
 
 /* ---- abandoned ones ---- */
@@ -220,26 +190,6 @@ int fibril__pyslice_nesting(const struct fibril__pyslice *s, fibril__pyslice_at 
 int fibril__pystate_nesting(const PyThreadState *ts)
 {
     return nesting(fibril__pyframe_top(ts), NULL, NULL);
-}
-
-int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
-                             visitproc visit, void *arg)
-{
-    for (struct fibril__pyframe *f = innermost(s, at, at_arg); f; f = below(f, at, at_arg)) {
-        int rc = visit_frame(f, visit, arg);
-        if (rc) {
-            return rc;
-        }
-    }
-    Py_VISIT(s->context);
-    Py_VISIT(s->exc.exc_value);
-    return 0;
-}
-
-void fibril__pyslice_clear(struct fibril__pyslice *s)
-{
-    Py_CLEAR(s->context);
-    Py_CLEAR(s->exc.exc_value);
 }
 
 /* ---- as data ---- */

@@ -60,9 +60,9 @@ PyObject *fibril__pyslice_frame(struct fibril__pyslice *s, PyThreadState *ts)
 }
 
 int fibril__pyslice_traverse(const struct fibril__pyslice *s, fibril__pyslice_at *at, void *at_arg,
-                             visitproc visit, void *arg)
+                             const struct fibril__pycall *call, visitproc visit, void *arg)
 {
-    (void)s, (void)at, (void)at_arg, (void)visit, (void)arg;
+    (void)s, (void)at, (void)at_arg, (void)call, (void)visit, (void)arg;
     return 0;
 }
 

@@ -162,12 +162,14 @@ static NOINLINE PyObject *undo_wait(struct tasklet *self)
 }
 
 /* Small: what it keeps in registers is on each parked stack. That is `self`. */
-static NOINLINE PyObject *wait(struct channel *c, struct tasklet *self, int direction)
+static NOINLINE PyObject *wait(struct channel *c, struct tasklet *self, int direction,
+                               uint32_t stopped)
 {
+    self->stopped = stopped;
     if (UNLIKELY(!enqueue(c, self, direction))) {
         return NULL;
     }
-    PyObject *result = fibril__slp_go(self->world, self, self->world->current);
+    PyObject *result = fibril__slp_go_noted(self->world, self, self->world->current);
     return LIKELY(result) ? result : undo_wait(self);
 }
 
@@ -178,14 +180,15 @@ static inline bool meets(const struct channel *c, int direction)
 
 /* With a callback, or for one that had something in its tempval. */
 static NOINLINE PyObject *act_slowly(struct world *w, struct channel *c, PyObject *value,
-                                     int direction)
+                                     int direction, uint32_t stopped)
 {
     struct tasklet *self = w->current;
     PyObject *before = self->value;
     self->value = value;
     PyObject *result = NULL;
     if (notify(w, c, self, direction, !meets(c, direction)) == 0) {
-        result = meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction);
+        result =
+            meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction, stopped);
     }
     tasklet_set_value(self, before);
     return result;
@@ -195,7 +198,7 @@ static NOINLINE PyObject *act_slowly(struct world *w, struct channel *c, PyObjec
  * channel and the running tasklet: whoever called has the one, the ring the other; on a suspended
  * stack they would hide from the garbage collector. Nothing is left to do here afterwards, so that
  * a parked stack has no frame of this function. */
-static PyObject *act(struct channel *c, PyObject *value, int direction)
+static PyObject *act(struct channel *c, PyObject *value, int direction, uint32_t stopped)
 {
     struct world *w = fibril__slp_world();
     if (UNLIKELY(!w)) {
@@ -204,28 +207,38 @@ static PyObject *act(struct channel *c, PyObject *value, int direction)
     }
     struct tasklet *self = w->current;
     if (UNLIKELY(self->value != Py_None || fibril__slp_channel_hook)) {
-        return act_slowly(w, c, value, direction);
+        return act_slowly(w, c, value, direction, stopped);
     }
     Py_DECREF(Py_None);
     self->value = value;
-    return meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction);
+    return meets(c, direction) ? meet(w, c, self, direction) : wait(c, self, direction, stopped);
 }
 
 /* ---- methods ---- */
 
+static NOINLINE PyObject *wrong_count(const char *text, Py_ssize_t n)
+{
+    return PyErr_Format(PyExc_TypeError, text, n);
+}
+
 PyDoc_STRVAR(send_doc, "send(value)\n--\n\nSends a value; waits until somebody receives.");
 
-static PyObject *py_send(PyObject *self, PyObject *value)
+static PyObject *py_send(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    return act(channel_of(self), Py_NewRef(value), SEND);
+    if (UNLIKELY(n != 1)) {
+        return wrong_count("send() takes exactly one argument (%zd given)", n);
+    }
+    return act(channel_of(self), Py_NewRef(args[0]), SEND, fibril__pycall_end(args, n));
 }
 
 PyDoc_STRVAR(receive_doc, "receive()\n--\n\nReceives a value; waits until somebody sends.");
 
-static PyObject *py_receive(PyObject *self, PyObject *unused)
+static PyObject *py_receive(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    (void)unused;
-    return act(channel_of(self), Py_NewRef(Py_None), RECEIVE);
+    if (UNLIKELY(n != 0)) {
+        return wrong_count("receive() takes no arguments (%zd given)", n);
+    }
+    return act(channel_of(self), Py_NewRef(Py_None), RECEIVE, fibril__pycall_end(args, n));
 }
 
 PyDoc_STRVAR(send_exception_doc, "send_exception(exc_class, *args)\n--\n\n"
@@ -240,7 +253,7 @@ static PyObject *py_send_exception(PyObject *self, PyObject *args)
     PyObject *rest = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
     PyObject *bomb = rest ? fibril__slp_bomb_class(PyTuple_GET_ITEM(args, 0), rest) : NULL;
     Py_XDECREF(rest);
-    return bomb ? act(channel_of(self), bomb, SEND) : NULL;
+    return bomb ? act(channel_of(self), bomb, SEND, 0) : NULL;
 }
 
 PyDoc_STRVAR(send_throw_doc, "send_throw(exc, val=None, tb=None)\n--\n\n"
@@ -253,7 +266,7 @@ static PyObject *py_send_throw(PyObject *self, PyObject *args)
         return NULL;
     }
     PyObject *bomb = fibril__slp_bomb_throw(exc, val, tb);
-    return bomb ? act(channel_of(self), bomb, SEND) : NULL;
+    return bomb ? act(channel_of(self), bomb, SEND, 0) : NULL;
 }
 
 PyDoc_STRVAR(send_sequence_doc, "send_sequence(iterable)\n--\n\n"
@@ -267,7 +280,7 @@ static PyObject *py_send_sequence(PyObject *self, PyObject *sequence)
         return NULL;
     }
     while ((item = PyIter_Next(items))) {
-        PyObject *sent = act(channel_of(self), item, SEND);
+        PyObject *sent = act(channel_of(self), item, SEND, 0);
         if (!sent) {
             break;
         }
@@ -303,7 +316,7 @@ static PyObject *next_value(PyObject *self)
     if (c->closing && c->balance == 0) {
         return NULL;
     }
-    return act(c, Py_NewRef(Py_None), RECEIVE);
+    return act(c, Py_NewRef(Py_None), RECEIVE, 0);
 }
 
 /* ---- pickling: those that wait go along ---- */
@@ -458,9 +471,11 @@ static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct channel, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
+#define FASTCALL(fn) ((PyCFunction)(void (*)(void))(fn))
+
 static PyMethodDef methods[] = {
-    {"send", py_send, METH_O, send_doc},
-    {"receive", py_receive, METH_NOARGS, receive_doc},
+    {"send", FASTCALL(py_send), METH_FASTCALL, send_doc},
+    {"receive", FASTCALL(py_receive), METH_FASTCALL, receive_doc},
     {"send_exception", py_send_exception, METH_VARARGS, send_exception_doc},
     {"send_throw", py_send_throw, METH_VARARGS, send_throw_doc},
     {"send_sequence", py_send_sequence, METH_O, send_sequence_doc},

@@ -60,6 +60,7 @@ struct tasklet {
     bool interrupted : 1; /* between two instructions, by run(timeout) */
     bool recorded : 1;    /* its fibril's record (fibril_py.h) has been made for it */
     bool hidden : 1;      /* from the garbage collector: see stackless_ring.c */
+    uint32_t stopped;     /* suspended: fibril__pycall_end() of the function that it stopped in */
 };
 
 struct channel {
@@ -112,7 +113,8 @@ struct world {
 enum { RUN_THREADBLOCK = 1, RUN_SOFT = 2, RUN_IGNORE_NESTING = 4, RUN_TOTALTIMEOUT = 8 };
 
 extern PyTypeObject *fibril__slp_tasklet, *fibril__slp_channel, *fibril__slp_bomb;
-extern PyObject *fibril__slp_exit; /* TaskletExit */
+extern PyObject *fibril__slp_exit;   /* TaskletExit */
+extern PyObject *fibril__slp_module; /* of which schedule() is a function */
 extern PyObject *fibril__slp_schedule_hook, *fibril__slp_channel_hook, *fibril__slp_error_hook;
 
 static inline struct tasklet *tasklet_of(PyObject *o)
@@ -206,8 +208,28 @@ struct world *fibril__slp_worlds(void);
 
 /* Runs `next` (NULL: whoever there is, waiting for one) instead of `prev`, the running one, which
  * the caller has put where it belongs. Returns what prev goes on with, or NULL with an exception;
- * then w->refused says whether it failed at once, with nothing changed. */
-PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next);
+ * then w->refused says whether it failed at once, with nothing changed. `stopped`: in a method of
+ * the channel that it waits in or of the module, fibril__pycall_end() of its arguments; else 0. */
+static inline PyObject *fibril__slp_go_from(struct world *w, struct tasklet *prev,
+                                            struct tasklet *next, uint32_t stopped);
+
+/* The same with 0. */
+static inline PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next);
+
+/* The same for one that has noted it. */
+PyObject *fibril__slp_go_noted(struct world *w, struct tasklet *prev, struct tasklet *next);
+
+static inline PyObject *fibril__slp_go_from(struct world *w, struct tasklet *prev,
+                                            struct tasklet *next, uint32_t stopped)
+{
+    prev->stopped = stopped;
+    return fibril__slp_go_noted(w, prev, next);
+}
+
+static inline PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next)
+{
+    return fibril__slp_go_from(w, prev, next, 0);
+}
 
 /* What the main tasklet, which is blocked, hears when nobody can unblock it. */
 PyObject *fibril__slp_deadlock_bomb(const struct tasklet *guard);

@@ -4,11 +4,11 @@
  */
 #include "stackless_core.h"
 
-PyObject *fibril__slp_schedule_hook, *fibril__slp_error_hook;
+PyObject *fibril__slp_schedule_hook, *fibril__slp_error_hook, *fibril__slp_module;
 
 /* ---- schedule ---- */
 
-static NOINLINE PyObject *schedule_with(PyObject *value, bool remove)
+static NOINLINE PyObject *schedule_with(PyObject *value, bool remove, uint32_t stopped)
 {
     struct world *w = fibril__slp_world();
     if (UNLIKELY(!w)) {
@@ -22,7 +22,7 @@ static NOINLINE PyObject *schedule_with(PyObject *value, bool remove)
         fibril__slp_ring_remove(w, self);
         w->dead = self; /* whoever arrives drops it */
     }
-    PyObject *result = fibril__slp_go(w, self, next);
+    PyObject *result = fibril__slp_go_from(w, self, next, stopped);
     if (UNLIKELY(!result) && w->refused) {
         if (remove) {
             w->dead = NULL;
@@ -51,7 +51,9 @@ static int one_argument(PyObject *const *args, Py_ssize_t n, PyObject *names, Py
 static NOINLINE PyObject *schedule_value(PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     PyObject *value = NULL;
-    return one_argument(args, n, names, &value) < 0 ? NULL : schedule_with(value, false);
+    return one_argument(args, n, names, &value) < 0
+               ? NULL
+               : schedule_with(value, false, fibril__pycall_end(args, 1));
 }
 
 /* Has failed, and perhaps nothing has been done. */
@@ -65,7 +67,7 @@ static NOINLINE PyObject *undo_schedule(void)
 }
 
 /* As it mostly is: no register of it is on a parked stack. */
-static inline PyObject *schedule(void)
+static inline PyObject *schedule(uint32_t stopped)
 {
     struct world *w = fibril__slp_world();
     if (UNLIKELY(!w)) {
@@ -73,11 +75,11 @@ static inline PyObject *schedule(void)
     }
     struct tasklet *self = w->current;
     if (UNLIKELY(self->value != Py_None)) {
-        return schedule_with(NULL, false);
+        return schedule_with(NULL, false, stopped);
     }
     Py_DECREF(Py_None);
     self->value = Py_NewRef(TASKLET_ITSELF);
-    PyObject *result = fibril__slp_go(w, self, self->next);
+    PyObject *result = fibril__slp_go_from(w, self, self->next, stopped);
     return LIKELY(result) ? result : undo_schedule();
 }
 
@@ -87,7 +89,8 @@ PyDoc_STRVAR(schedule_doc, "schedule(retval=None)\n--\n\n"
 static PyObject *py_schedule(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     (void)module;
-    return UNLIKELY(n || names) ? schedule_value(args, n, names) : schedule();
+    return UNLIKELY(n || names) ? schedule_value(args, n, names)
+                                : schedule(fibril__pycall_end(args, 0));
 }
 
 PyDoc_STRVAR(schedule_remove_doc, "schedule_remove(retval=None)\n--\n\n"
@@ -98,7 +101,9 @@ static PyObject *py_schedule_remove(PyObject *module, PyObject *const *args, Py_
 {
     PyObject *value = NULL;
     (void)module;
-    return one_argument(args, n, names, &value) < 0 ? NULL : schedule_with(value, true);
+    return one_argument(args, n, names, &value) < 0
+               ? NULL
+               : schedule_with(value, true, fibril__pycall_end(args, value != NULL));
 }
 
 /* ---- looking ---- */
@@ -310,5 +315,6 @@ int fibril__py_stackless_init(PyObject *module)
         return -1;
     }
     fibril__slp_watch_frames();
+    fibril__slp_module = module;
     return PyModule_AddFunctions(module, functions);
 }

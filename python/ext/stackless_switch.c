@@ -106,7 +106,7 @@ static PyObject *refuse_to_block(struct world *w, struct tasklet *prev)
     if (fibril__slp_is_bomb(prev->value)) {
         tasklet_set_value(guard, Py_NewRef(prev->value));
     }
-    return fibril__slp_go(w, prev, guard);
+    return fibril__slp_go_noted(w, prev, guard);
 }
 
 static PyObject *block(struct world *w, struct tasklet *prev)
@@ -240,15 +240,22 @@ static NOINLINE PyObject *go_with_care(struct world *w, struct tasklet *prev, st
 
 /* To one of the same world that waits for its turn: nobody else runs in between, so its thread
  * state stays the current one. */
+static NOINLINE struct fibril *depart_plainly(struct world *w, struct tasklet *prev,
+                                              struct tasklet *next)
+{
+    w->ticks--;
+    w->attached = true; /* who comes back from outside takes the GIL without a word */
+    w->hidden = true;
+    w->turn = w->current = next;
+    fibril__pyslice_exchange(&prev->slice, &next->slice, w->ts);
+    fibril__pystate_hide();
+    return next->fibril;
+}
+
 static NOINLINE PyObject *transfer_plainly(struct world *w, struct tasklet *prev,
                                            struct tasklet *next)
 {
-    fibril__pyslice_exchange(&prev->slice, &next->slice, w->ts);
-    w->attached = true; /* who comes back from outside takes the GIL without a word */
-    w->hidden = true;
-    fibril__pystate_hide();
-    w->turn = w->current = next;
-    if (UNLIKELY(fibril_turn_hand_over(next->fibril) < 0)) {
+    if (UNLIKELY(fibril_turn_hand_over(depart_plainly(w, prev, next)) < 0)) {
         return stay(prev);
     }
     return go_on(prev);
@@ -263,10 +270,9 @@ static inline bool is_plain(const struct world *w, const struct tasklet *prev,
            w->interval == 0 && !fibril__slp_schedule_hook;
 }
 
-PyObject *fibril__slp_go(struct world *w, struct tasklet *prev, struct tasklet *next)
+PyObject *fibril__slp_go_noted(struct world *w, struct tasklet *prev, struct tasklet *next)
 {
     if (LIKELY(is_plain(w, prev, next))) {
-        w->ticks--;
         return transfer_plainly(w, prev, next);
     }
     return go_with_care(w, prev, next);

@@ -325,7 +325,11 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     if (t->main || !t->begun || t->ended || t->away || !t->world->ts || t->world->turn == t) {
         return 0; /* what is in the slice is stale, or elsewhere */
     }
-    return fibril__pyslice_traverse(&t->slice, fibril__slp_at, t, visit, arg);
+    struct fibril__pycall call = {
+        .self = t->place == AT_QUEUE ? (PyObject *)t->channel : fibril__slp_module,
+        .end = t->stopped,
+    };
+    return fibril__pyslice_traverse(&t->slice, fibril__slp_at, t, &call, visit, arg);
 }
 
 static int clear(PyObject *self)
@@ -351,11 +355,12 @@ static void end_there(struct tasklet *t)
     Py_XDECREF(result);
 }
 
-/* One that is suspended and that nobody can reach any more is killed. */
+/* One that is suspended and that nobody can reach any more is killed: also one that waits in a
+ * channel which only those can reach who wait there. */
 static void finalize(PyObject *self)
 {
     struct tasklet *t = tasklet_of(self);
-    if (!t->begun || t->ended || t->main || t->place != AT_NONE) {
+    if (!t->begun || t->ended || t->main || (t->place != AT_NONE && t->place != AT_QUEUE)) {
         return;
     }
     PyObject *type, *value, *traceback;

@@ -12,7 +12,7 @@ import pytest
 
 helpers.need_frames()
 HERE = os.path.dirname(os.path.abspath(__file__))
-FILES = ("stackless_cases.py", "stackless_pickle_cases.py")
+FILES = ("stackless_cases.py", "stackless_gc_cases.py", "stackless_pickle_cases.py")
 
 
 def cases():
