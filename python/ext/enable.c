@@ -75,12 +75,23 @@ static int uninstall_layer(void)
 
 /* ---- at exit ---- */
 
+/* Threads that have not begun would stay so from now on, and CPython's end waits for one of its
+ * own, faulthandler's watchdog. */
+static void let_begin(void)
+{
+    struct pyfibril *p = fibril__py_self();
+    fibril__py_leave(p);
+    fibril_yield();
+    fibril__py_enter(p);
+}
+
 static PyObject *at_exit(PyObject *unused, PyObject *unused_too)
 {
     bool enabled = fibril__py.loop && fibril_current() == fibril__py.main;
     int rc = enabled ? fibril__py_await_all() : 0;
     if (enabled) {
         fibril__py_actors_end();
+        let_begin();
     }
     fibril__py.ending = enabled;
     fibril__py.can_keep = fibril__py.can_keep && !enabled;

@@ -609,6 +609,13 @@ def test_keyboard_interrupt_from_outside():
 
 
 @pytest.mark.outside
+def test_the_end_does_not_wait_for_a_watchdog_that_has_not_begun():
+    done = helpers.python("-c", "import faulthandler, fibril; fibril.enable(); faulthandler.dump_traceback_later(100)",
+                          seconds=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.outside
 def test_an_uncaught_exception_ends_the_process():
     done = program("""
         import threading, time
