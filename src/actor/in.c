@@ -8,6 +8,7 @@
  */
 #include "actor/node.h"
 
+#include "actor/behave.h"
 #include "base/alloc.h"
 
 #include <errno.h>
@@ -301,6 +302,16 @@ static uint8_t kind_here(uint8_t kind)
     }
 }
 
+/* Tags with the highest bit are fibril's own, and what stands under most of them are addresses. */
+static bool is_forbidden(const struct fibril__incoming *in)
+{
+    if (in->wire || !(in->tag >> 63)) {
+        return false;
+    }
+    return in->tag == FIBRIL__TAG(FIBRIL__TAG_STOP_) ? in->total != sizeof(int)
+                                                     : in->tag != FIBRIL__TAG(FIBRIL__TAG_STATUS_);
+}
+
 static int finish_message(struct fibril__node *node, const struct fibril__frame *f,
                           struct fibril__incoming *in)
 {
@@ -310,7 +321,7 @@ static int finish_message(struct fibril__node *node, const struct fibril__frame 
     if (rc < 0) {
         return rc;
     }
-    rc = assemble(in, &m);
+    rc = is_forbidden(in) ? -EOPNOTSUPP : assemble(in, &m);
     if (rc != 0) {
         FIBRIL__TALLY(dropped);
         if (in->from.actor && kind_here(in->kind) == FIBRIL_MESSAGE_CALL) {

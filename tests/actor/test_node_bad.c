@@ -163,6 +163,46 @@ ACTOR_TEST(a_peer_that_vanishes_in_the_middle_of_a_frame_is_gone)
     return 0;
 }
 
+ACTOR_TEST(what_only_this_process_can_mean_does_not_come_in)
+{
+    static const uint64_t own[] = {1, 2, 3, 4, 5, 6, 200, 201, 202, 203, 0x70790001, 0x6e6f6465};
+    static const uint8_t addresses[24] = {0x10, 0x20, 0x30, 0x40};
+    struct peer p;
+    int fd = peer_open(&p);
+    uint64_t me = fibril_actor_self();
+    ASSERT_OK(fibril_actor_register(me, "me"));
+    write_frame(fd, &(struct fibril__frame){.type = FIBRIL__FRAME_WHEREIS,
+                                            .number = 1,
+                                            .name = (const uint8_t *)"me",
+                                            .name_len = 2});
+    for (unsigned i = 0; i <= sizeof own / sizeof *own; i++) {
+        bool last = i == sizeof own / sizeof *own;
+        for (uint8_t kind = FIBRIL__FRAME_PLAIN; kind <= FIBRIL__FRAME_CALL; kind++) {
+            write_frame(fd, &(struct fibril__frame){.type = FIBRIL__FRAME_MESSAGE,
+                                                    .to = me,
+                                                    .tag = last ? ADD : UINT64_C(1) << 63 | own[i],
+                                                    .kind = kind,
+                                                    .number = 1,
+                                                    .who = {.id = 5, .window = 200},
+                                                    .total = sizeof addresses,
+                                                    .data = addresses,
+                                                    .data_len = sizeof addresses});
+        }
+    }
+    struct fibril_message *m;
+    for (int added = 0; added < 3;) { /* to ask for its state is anybody's right */
+        ASSERT_OK(fibril_actor_receive(fibril_after(MS(1000)), &m));
+        added += fibril_message_tag(m) == ADD;
+        ASSERT(fibril_message_tag(m) == ADD || fibril_message_tag(m) == (UINT64_C(1) << 63 | 201));
+        fibril_message_free(m);
+    }
+    struct fibril_actor_counts c;
+    fibril_actor_counts(&c);
+    ASSERT_EQ(c.dropped, 3 * (sizeof own / sizeof *own - 1));
+    ASSERT_OK(fibril_close(fd));
+    return 0;
+}
+
 ACTOR_TEST(a_peer_that_never_says_a_word_is_given_up)
 {
     struct peer p;
