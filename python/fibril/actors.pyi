@@ -10,7 +10,7 @@ Policy = Literal["park", "fail", "drop_oldest", "drop_newest"]
 Reason = str | int | Crashed
 
 class Crashed(Exception):
-    type: type[BaseException]
+    type: type[BaseException] | None
     message: str
     traceback: str
     number: int
