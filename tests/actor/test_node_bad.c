@@ -177,11 +177,11 @@ ACTOR_TEST(what_only_this_process_can_mean_does_not_come_in)
                                             .name_len = 2});
     for (unsigned i = 0; i <= sizeof own / sizeof *own; i++) {
         bool last = i == sizeof own / sizeof *own;
-        for (uint8_t kind = FIBRIL__FRAME_PLAIN; kind <= FIBRIL__FRAME_CALL; kind++) {
+        for (unsigned kind = FIBRIL__FRAME_PLAIN; kind <= FIBRIL__FRAME_CALL; kind++) {
             write_frame(fd, &(struct fibril__frame){.type = FIBRIL__FRAME_MESSAGE,
                                                     .to = me,
                                                     .tag = last ? ADD : UINT64_C(1) << 63 | own[i],
-                                                    .kind = kind,
+                                                    .kind = (uint8_t)kind,
                                                     .number = 1,
                                                     .who = {.id = 5, .window = 200},
                                                     .total = sizeof addresses,
