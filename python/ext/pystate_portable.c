@@ -26,6 +26,12 @@ void fibril__pyslice_load(struct fibril__pyslice *s, PyThreadState *ts)
     (void)s, (void)ts;
 }
 
+void fibril__pyslice_exchange(struct fibril__pyslice *from, struct fibril__pyslice *to,
+                              PyThreadState *ts)
+{
+    (void)from, (void)to, (void)ts;
+}
+
 void fibril__pyslice_fresh(struct fibril__pyslice *s, PyThreadState *ts, void *memory, size_t bytes)
 {
     (void)s, (void)ts, (void)memory, (void)bytes;
