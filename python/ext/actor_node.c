@@ -107,11 +107,14 @@ PyDoc_STRVAR(join_doc,
 
 static PyObject *py_join(PyObject *module, PyObject *args)
 {
-    struct joining j = {0};
+    struct joining j = {.fd = -1};
     PyObject *silence, *timeout;
     int64_t deadline_ns;
     if (!PyArg_ParseTuple(args, "izOO:_node_join", &j.fd, &j.opts.name, &silence, &timeout) ||
         !read_silence(silence, &j.opts.silence_ns) || !fibril__py_deadline(timeout, &deadline_ns)) {
+        if (j.fd >= 0) {
+            close(j.fd);
+        }
         return NULL;
     }
     int rc = fibril__py_wait_once(join_op, &j, deadline_ns);
