@@ -149,6 +149,7 @@ class _PoolActor(Actor):
             worker.handle = begun.handle
             self.by_handle[worker.handle] = worker
             worker.handle.link()
+            begun.starter.unlink()  # if the worker ends now, so does the starter: that is no order to the pool
             begun.starter.send(None)
             self.started += 1
             self._ready(worker)
