@@ -46,3 +46,17 @@ def test_workers():
         "sum: 5050\n"
         "the worker was killed\n"
         "sum: 5050\n")
+
+
+def test_turnstile():
+    assert run("turnstile.py") == (
+        "('closed', 0)\n"
+        "go through\n"
+        "Ada is through\n"
+        "('closed', 100)\n"
+        "Turnstile handles no 'close' in the state 'closed'\n")
+
+
+def test_connections():
+    squares = ["ConnectionResetError" if n == 13 else n * n for n in range(10, 30)]
+    assert run("connections.py") == f"{squares}\n4 9\ndied: 1 waiting: 0 lent: 0\n"
