@@ -218,6 +218,35 @@ class Pool:
         name: str | None = None,
     ) -> Child: ...
 
+class HandlerEnded:
+    bus: ActorHandle
+    id: str
+    reason: Any
+
+class BusHandle(ActorHandle):
+    def add(
+        self, id: str, what: Any, /, *args: Any, owned: bool = False, timeout: float | None = None, **kwargs: Any
+    ) -> None: ...
+    def remove(self, id: str, timeout: float | None = None) -> None: ...
+    def notify(self, event: Any, timeout: float | None = None) -> None: ...
+    def ask(self, id: str, name: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any: ...
+    def handlers(self, timeout: float | None = None) -> list[str]: ...
+
+class Bus:
+    REMOVE: Any
+    @staticmethod
+    def start(
+        *,
+        name: str | None = None,
+        link: bool = False,
+        monitor: bool = False,
+        trap_exits: bool = False,
+        mailbox: int = 0,
+        mailbox_bytes: int = 0,
+        policy: Policy = "park",
+        timeout: float | None = None,
+    ) -> BusHandle: ...
+
 def spawn(
     function: Callable[..., Any],
     /,
