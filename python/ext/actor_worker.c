@@ -121,10 +121,19 @@ static void ready(struct fibril__actor *a)
     }
 }
 
+/* Without the GIL: the instance is of this loop, and has its class. */
+static void name_class(const struct fibril__actor *a, char *text, size_t size)
+{
+    const struct pyactor *o = a->arg;
+    const PyObject *class = o->instance ? (const PyObject *)Py_TYPE(o->instance) : o->fn;
+    snprintf(text, size, "%s", class ? ((const PyTypeObject *)class)->tp_name : "");
+}
+
 int fibril__py_workers_start(void)
 {
     static bool watching;
     fibril__passive_ready = ready;
+    fibril__passive_name = name_class;
     watching = watching || pthread_atfork(NULL, NULL, forked) == 0;
     return watching ? 0 : -ENOMEM;
 }

@@ -34,6 +34,8 @@ def test_the_page_and_the_tables_are_served():
         assert "<title>fibril</title>" in get(observed.url)
         rows = json.loads(get(observed.url + "json?view=actors"))["rows"]
         assert {"room 0", "room 1", "room 2", "house", "hall"} <= {row["name"] for row in rows}
+        assert {(row["function"], row["state"]) for row in rows if row["name"].startswith("room")} == {
+            ("Room", "waits: mailbox")}
         assert "room 1" in get(observed.url + "text?view=actors")
         tree = get(observed.url + "text?view=tree")
         assert tree.index("house") < tree.index("hall")

@@ -381,6 +381,8 @@ int fibril__passive_spawn(fibril_fn *fn, void *arg, const struct fibril_actor_op
 extern void (*fibril__passive_ready)(struct fibril__actor *a);
 /* The same, if nobody has been called yet. */
 void fibril__passive_rouse(struct fibril__actor *a);
+/* Writes what a runs, for the observer. On its loop, between two fibrils. NULL: by its code. */
+extern void (*fibril__passive_name)(const struct fibril__actor *a, char *text, size_t size);
 /* The calling fibril acts as the actor from now on: it may receive, call, link. If the actor has
  * been told to end the fibril is cancelled. */
 void fibril__passive_enter(struct fibril__actor *a);

@@ -150,6 +150,22 @@ const void *fibril__actor_code(uint64_t actor)
     return !a ? NULL : a->flags & FIBRIL__A_ATTACHED ? a->site : (const void *)(uintptr_t)a->fn;
 }
 
+bool fibril__actor_called(uint64_t actor, char *text, size_t size)
+{
+    const struct fibril__actor *a = fibril__actor_here(actor);
+    if (!a || !(a->flags & FIBRIL__A_PASSIVE) || !fibril__passive_name) {
+        return false;
+    }
+    fibril__passive_name(a, text, size);
+    return true;
+}
+
+bool fibril__actor_idle(uint64_t actor)
+{
+    const struct fibril__actor *a = fibril__actor_here(actor);
+    return a && (a->flags & FIBRIL__A_IDLE);
+}
+
 int fibril__actor_children(uint64_t supervisor, size_t skip, struct fibril_observed_child *ret_rows,
                            size_t n, size_t *ret_total)
 {

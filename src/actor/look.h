@@ -36,6 +36,11 @@ bool fibril__actor_look(struct fibril_observed_actor *row, const struct fibril *
 /* The code that an actor of the calling loop runs. */
 const void *fibril__actor_code(uint64_t actor);
 
+/* Passive actors of the calling loop (false: others): what they run, and whether they wait for
+ * mail without a fibril. */
+bool fibril__actor_called(uint64_t actor, char *text, size_t size);
+bool fibril__actor_idle(uint64_t actor);
+
 /* As fibril_observe_children, on the loop of the supervisor. */
 int fibril__actor_children(uint64_t supervisor, size_t skip, struct fibril_observed_child *ret_rows,
                            size_t n, size_t *ret_total);

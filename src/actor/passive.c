@@ -17,6 +17,7 @@
 #include "base/assert.h"
 
 void (*fibril__passive_ready)(struct fibril__actor *a);
+void (*fibril__passive_name)(const struct fibril__actor *a, char *text, size_t size);
 
 void fibril__passive_rouse(struct fibril__actor *a)
 {

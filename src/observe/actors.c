@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { OLDEST_MAX = 4096, PART = 1024, PARTS = 1 << 16 };
@@ -181,7 +182,9 @@ static void fill_one(struct fibril_observed_actor *row)
     if (!row->answered) {
         return;
     }
-    fibril__look_code(fibril__actor_code(row->actor), row->function, sizeof row->function);
+    if (!fibril__actor_called(row->actor, row->function, sizeof row->function)) {
+        fibril__look_code(fibril__actor_code(row->actor), row->function, sizeof row->function);
+    }
     if (f && fibril__look_fibril(f, fibril_id(f), &of)) {
         row->fibril = of.fibril;
         row->since_ns = of.since_ns;
@@ -192,7 +195,8 @@ static void fill_one(struct fibril_observed_actor *row)
             memcpy(row->name, of.name, sizeof row->name);
         }
     } else {
-        memcpy(row->state, "not begun", sizeof "not begun");
+        snprintf(row->state, sizeof row->state, "%s",
+                 fibril__actor_idle(row->actor) ? "waits: mailbox" : "not begun");
     }
 }
 
