@@ -41,9 +41,41 @@ static int trace(PyObject *self, PyFrameObject *frame, int what, PyObject *arg)
     return counts(w) ? fibril__slp_tick(w) : 0;
 }
 
+static const char settling[] = "class settled(BaseException): pass\n"
+                               "def settle(): pass\n";
+
+/* An exception from outside that a thread was to get, and that ended before, leaves the interpreter
+ * told for ever that there is one; and 3.11 then never gets past the first instruction of a traced
+ * function. It forgets when one arrives: so one does, at the call of a function. */
+static int settle(const PyThreadState *ts)
+{
+    static PyObject *names;
+    if (!names) {
+        names = PyDict_New();
+        PyObject *done = names ? PyRun_String(settling, Py_file_input, names, names) : NULL;
+        if (!done) {
+            Py_CLEAR(names);
+            return -1;
+        }
+        Py_DECREF(done);
+    }
+    PyObject *kind = PyDict_GetItemString(names, "settled");
+    PyThreadState_SetAsyncExc(ts->thread_id, kind);
+    PyObject *result = PyObject_CallNoArgs(PyDict_GetItemString(names, "settle"));
+    if (!result && PyErr_ExceptionMatches(kind)) {
+        PyErr_Clear();
+        return 0;
+    }
+    PyThreadState_SetAsyncExc(ts->thread_id, NULL); /* something else came first */
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
 int fibril__slp_count_on(struct world *w)
 {
-    (void)w;
+    if (!fibril__pystate_async_pending(w->ts) && settle(w->ts) < 0) {
+        return -1;
+    }
     PyEval_SetTrace(trace, NULL);
     return 0;
 }

@@ -608,6 +608,21 @@ def test_a_trace_function_stays_from_3_12_on():
         sys.settrace(before)
 
 
+def test_a_timeout_interrupts_after_a_thread_ended_while_one_of_its_own_slept():
+    """Its end threw to the sleeping one from outside, which 3.11 must not remember for ever."""
+    test_tasklets_of_a_thread_that_ends_are_killed("sleep")
+
+    def spin(stop):
+        while not stop:
+            pass
+
+    stop = []
+    t = stackless.tasklet(spin)(stop)
+    assert stackless.run(1000) is t
+    stop.append(1)
+    t.run()
+
+
 def test_runs_inside_runs_wake_from_the_inside():
     log = []
 
