@@ -618,3 +618,35 @@ def test_an_exit_signal_ends_an_endless_chain_of_own_events():
     settle()
     endless.exit("shutdown")
     endless.join(30)
+
+
+def test_messages_of_actors_in_c_are_answered_refused_and_postponed():
+    class Bytes(StateMachine):
+        states = ("deaf", "later", "open")
+
+        @state("later").on("message")
+        def wait(self, message):
+            self.postpone()
+
+        @state("open").on("message")
+        def answer(self, message):
+            if message.data == b"refuse":
+                raise actors.Refuse(KeyError("no"))
+            return 5 if message.data == b"wrong" else message.data + b"!"
+
+        def on_go(self, where):
+            self.go(where)
+
+    machine = Bytes.start()
+    with helpers.raises(fibril.ActorEnded) as caught:
+        machine.call_bytes(7, b"x", timeout=5)
+    assert "does not take such calls" in str(caught.value)
+    machine.call("go", "later")
+    asking = [fibril.spawn(machine.call_bytes, 7, data, timeout=5) for data in (b"a", b"refuse", b"wrong", b"b")]
+    settle()
+    machine.call("go", "open")
+    assert (asking[0].join(), asking[3].join()) == (b"a!", b"b!")
+    for each in asking[1:3]:
+        with helpers.raises(fibril.ActorEnded):
+            each.join()
+    assert machine.call_bytes(7, b"c", timeout=5) == b"c!"
