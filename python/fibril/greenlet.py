@@ -8,6 +8,7 @@ It works in any thread, with or without fibril.enable(). A greenlet is a context
 made it: when it waits for I/O, that whole thread or fibril waits. See docs/greenlet.md.
 """
 
+import importlib.machinery as _machinery
 import os as _os
 import sys as _sys
 
@@ -32,6 +33,26 @@ __all__ = ["__version__", "_C_API", "GreenletExit", "error", "getcurrent", "gree
            "own_stacks", "install", "get_include"]
 
 
+class _Finder:
+    """Finds greenlet and greenlet._greenlet: nothing is imported under these names before somebody asks for it."""
+
+    modules = {"greenlet": _sys.modules[__name__], "greenlet._greenlet": _greenlet}
+
+    def find_spec(self, name, path=None, target=None):
+        return _machinery.ModuleSpec(name, self, is_package=name == "greenlet") if name in self.modules else None
+
+    def create_module(self, spec):
+        module = self.modules[spec.name]
+        spec.loader_state = getattr(module, "__spec__", None)
+        return module
+
+    def exec_module(self, module):
+        module.__spec__ = module.__spec__.loader_state  # it stays what it was
+
+
+_finder = _Finder()
+
+
 def install():
     """Makes `import greenlet` and `import greenlet._greenlet` find fibril's greenlets, in this process.
 
@@ -41,8 +62,8 @@ def install():
     present = _sys.modules.get("greenlet")
     if present is not None and present is not _sys.modules[__name__]:
         raise RuntimeError("the greenlet package has been imported already: install fibril's greenlets first")
-    _sys.modules["greenlet"] = _sys.modules[__name__]
-    _sys.modules["greenlet._greenlet"] = _greenlet
+    if _finder not in _sys.meta_path:
+        _sys.meta_path.insert(0, _finder)
 
 
 def get_include():

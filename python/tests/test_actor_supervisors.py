@@ -212,6 +212,7 @@ class A(fibril.Actor):
     def __init__(self):
         threading.Thread(target=lambda: (time.sleep(0.05), os.kill(os.getpid(), signal.SIGINT))).start()
         time.sleep(1000)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever ran this may ignore it
 fibril.enable()
 try:
     A.start()

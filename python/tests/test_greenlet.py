@@ -464,6 +464,17 @@ def test_the_interpreter_ends_with_suspended_ones(end):
 
 
 @pytest.mark.outside
+def test_installed_it_is_not_imported_before_somebody_asks():
+    code = ("import sys, fibril.greenlet as m\nm.install()\nassert 'greenlet' not in sys.modules\n"
+            "import greenlet._greenlet\nassert greenlet is m and greenlet._greenlet is m._greenlet\n"
+            "assert m.__spec__.name == 'fibril.greenlet' and m.__name__ == 'fibril.greenlet'\n"
+            "del sys.modules['greenlet'], sys.modules['greenlet._greenlet']\nm.install()\n"
+            "from greenlet import greenlet as g\nassert g is m.greenlet\nprint('fine')")
+    done = helpers.python("-c", code)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+@pytest.mark.outside
 def test_installed_it_is_what_others_import():
     code = ("import fibril.greenlet\nfibril.greenlet.install(); fibril.greenlet.install()\n"
             "import greenlet, greenlet._greenlet\nfrom greenlet import greenlet as g, getcurrent\n"
