@@ -20,12 +20,13 @@ from ._scope import Scope, shield
 from ._threads import OSThread, os_thread
 
 __all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Cancelled", "Channel", "ChannelClosed", "Child",
-           "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope", "Semaphore", "Supervisor", "actors",
-           "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics", "observe", "offload",
-           "os_thread", "receive", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for", "yield_"]
+           "Deadlock", "Event", "Fibril", "Lock", "OSThread", "Scope", "Semaphore", "Supervisor", "actor", "actors",
+           "cancelled", "current", "deadline", "disable", "dump", "enable", "enabled", "metrics", "observe",
+           "offload", "os_thread", "receive", "select", "shield", "sleep", "spawn", "timeout", "to_async", "wait_for",
+           "yield_"]
 
 
-_OF_ACTORS = ("Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Child", "Supervisor", "receive")
+_OF_ACTORS = ("Actor", "actor", "ActorEnded", "ActorFailed", "ActorHandle", "Child", "Supervisor", "receive")
 
 
 def __getattr__(name):

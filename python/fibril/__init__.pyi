@@ -34,6 +34,7 @@ from .actors import (
     ActorHandle as ActorHandle,
     Child as Child,
     Supervisor as Supervisor,
+    actor as actor,
     receive as receive,
 )
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Handles and classes of actors, how they start, and how their code is replaced."""
 
+import functools
 import importlib
 import inspect
 
@@ -175,6 +176,51 @@ def spawn(function, /, *args, name=None, link=False, monitor=False, trap_exits=F
     """
     return _start(False, function, args, kwargs, name, link, monitor, trap_exits, mailbox, mailbox_bytes, policy,
                   None)[0]
+
+
+class ActorFunction:
+    """What the decorator actor() makes of a function: start() starts an actor that runs it, a call just calls it."""
+
+    def __init__(self, function, options):
+        functools.update_wrapper(self, function)
+        self._options = options
+
+    def start(self, /, *args, **kwargs):
+        """Start function(*args, **kwargs) as an actor, as spawn does; returns its ActorHandle."""
+        return _start(False, self.__wrapped__, args, kwargs, **self._options)[0]
+
+    def __call__(self, /, *args, **kwargs):
+        return self.__wrapped__(*args, **kwargs)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else ActorFunction(self.__wrapped__.__get__(instance, owner), self._options)
+
+
+def actor(function=None, /, *, name=None, link=False, monitor=False, trap_exits=False, mailbox=0, mailbox_bytes=0,
+          policy="park"):
+    """A decorator: ``@fibril.actor``, or with options of Actor.start, for functions that are actors.
+
+        @fibril.actor(mailbox=100)
+        def printer(prefix):
+            while True:
+                print(prefix, fibril.receive())
+
+        printer.start("> ").send("hello")
+
+    Raises TypeError for what is no function, ValueError for options.
+    """
+    options = {"name": name, "link": link, "monitor": monitor, "trap_exits": trap_exits, "mailbox": mailbox,
+               "mailbox_bytes": mailbox_bytes, "policy": policy, "timeout": None}
+    bound(mailbox, "mailbox"), bound(mailbox_bytes, "mailbox_bytes"), policy_of(policy)
+
+    def decorate(function):
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"actor() decorates functions, not {function!r}: a class derives from fibril.Actor")
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} is async, which an actor needs not: write def, and call what blocks")
+        return ActorFunction(function, options)
+
+    return decorate if function is None else decorate(function)
 
 
 def change(actor, new):

@@ -12,7 +12,7 @@ import itertools as _itertools
 import time as _time
 
 from . import _actor_reports, _fibril
-from ._actor import Actor, ActorHandle, reload, spawn
+from ._actor import Actor, ActorFunction, ActorHandle, actor, reload, spawn
 from ._actor import change as _change
 from ._actor_bus import Bus, BusHandle, HandlerEnded
 from ._actor_events import WrongState
@@ -27,12 +27,13 @@ from ._actor_states import state
 from ._actor_supervisor import Child, ChildInfo, Supervisor, SupervisorHandle
 from ._actor_supervisor import running as _supervisors
 
-__all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorHandle", "Bus", "BusHandle", "Caller", "Child", "ChildInfo",
-           "Crashed", "DeadLetter", "Down", "Exit", "Foreign", "HandlerEnded", "MailboxFull", "Pattern", "Pool",
-           "PoolHandle", "PoolStatus", "Refuse", "Request", "StateMachine", "Supervisor", "SupervisorHandle", "Timer",
-           "WrongState", "counts", "dead_letters_to", "demonitor", "forget_name", "join_topic", "leave_topic", "link",
-           "me", "members", "monitor", "publish", "receive", "register", "reload", "send_after", "send_every",
-           "set_mailbox", "spawn", "state", "trap_exits", "unlink", "waiting", "whereis"]
+__all__ = ["Actor", "ActorEnded", "ActorFailed", "ActorFunction", "ActorHandle", "Bus", "BusHandle", "Caller",
+           "Child", "ChildInfo", "Crashed", "DeadLetter", "Down", "Exit", "Foreign", "HandlerEnded", "MailboxFull",
+           "Pattern", "Pool", "PoolHandle", "PoolStatus", "Refuse", "Request", "StateMachine", "Supervisor",
+           "SupervisorHandle", "Timer", "WrongState", "actor", "counts", "dead_letters_to", "demonitor",
+           "forget_name", "join_topic", "leave_topic", "link", "me", "members", "monitor", "publish", "receive",
+           "register", "reload", "send_after", "send_every", "set_mailbox", "spawn", "state", "trap_exits", "unlink",
+           "waiting", "whereis"]
 
 
 def me():

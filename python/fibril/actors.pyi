@@ -2,8 +2,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, overload
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Policy = Literal["park", "fail", "drop_oldest", "drop_newest"]
@@ -260,6 +261,23 @@ def spawn(
     policy: Policy = "park",
     **kwargs: Any,
 ) -> ActorHandle: ...
+class ActorFunction(Generic[P, T]):
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> ActorHandle: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+@overload
+def actor(function: Callable[P, T], /) -> ActorFunction[P, T]: ...
+@overload
+def actor(
+    *,
+    name: str | None = None,
+    link: bool = False,
+    monitor: bool = False,
+    trap_exits: bool = False,
+    mailbox: int = 0,
+    mailbox_bytes: int = 0,
+    policy: Policy = "park",
+) -> Callable[[Callable[P, T]], ActorFunction[P, T]]: ...
 def reload(module: ModuleType) -> int: ...
 def me() -> ActorHandle: ...
 

@@ -163,6 +163,38 @@ def test_a_function_is_an_actor_that_receives():
     assert fibril.receive(actors.Down, timeout=5).reason == "normal"
 
 
+@fibril.actor
+def echo():
+    """Sends back."""
+    for _ in range(2):
+        request = fibril.receive(actors.Request)
+        request.reply(request.args)
+
+
+@fibril.actor(mailbox=2, policy="fail", name="small")
+def sleeper(seconds):
+    time.sleep(seconds)
+
+
+def test_a_decorator_makes_a_function_an_actor():
+    started = echo.start()
+    assert started.call("this", 1) == (1,) and (echo.__name__, echo.__doc__) == ("echo", "Sends back.")
+    small = sleeper.start(1000)
+    assert small == actors.whereis("small")
+    small.send(1)
+    small.send(2)
+    with helpers.raises(actors.MailboxFull):
+        small.send(3)
+    assert sleeper(0) is None  # a plain call
+    fibril.Supervisor([fibril.Child(echo, name="kept")]).start()
+    assert actors.whereis("kept").call("that") == ()
+    for wrong in (Counter, 42):
+        with helpers.raises(TypeError):
+            fibril.actor(wrong)
+    with helpers.raises(ValueError):
+        fibril.actor(policy="lose")
+
+
 def test_an_actor_that_has_ended_is_freed():
     class Big:
         pass
