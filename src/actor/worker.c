@@ -106,8 +106,8 @@ void fibril__worker_ready(struct fibril__pool *p, struct fibril__worker *w)
         w->state = FIBRIL__LENT;
         w->was_lent = true;
         p->status.lent++;
-    } else if (alive(p) >= p->spec.size) {
-        fibril__worker_end(p, w);
+    } else if (p->status.idle + p->status.lent >= p->spec.size) {
+        fibril__worker_end(p, w); /* one that is still starting may hang, and does not count */
     } else {
         w->state = FIBRIL__IDLE;
         p->status.idle++;

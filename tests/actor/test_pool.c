@@ -326,6 +326,21 @@ ACTOR_TEST_ON_BOTH_STACKS(a_worker_that_begins_slowly_delays_nobody_else)
     return 0;
 }
 
+ACTOR_TEST_ON_BOTH_STACKS(one_that_comes_back_is_kept_while_another_begins_slowly)
+{
+    uint64_t pool = start((struct fibril_pool_spec){.size = 2, .overflow = 1}), w;
+    uint64_t a = checkout(pool), b = checkout(pool);
+    checkout(pool);
+    worker.init_ns = MS(500);
+    ASSERT_OK(fibril_actor_exit(a, FIBRIL_EXIT_KILL));
+    expect_empty(pool, MS(1)); /* and one more is started */
+    ASSERT_EQ(status(pool).starting, 1);
+    ASSERT_OK(fibril_pool_checkin(pool, b));
+    ASSERT_OK(fibril_pool_checkout(pool, fibril_after(MS(1)), &w));
+    ASSERT_EQ(w, b);
+    return 0;
+}
+
 /* Traps exits, and so ends only when it is killed. */
 static int ignores_shutdown(void *arg)
 {
