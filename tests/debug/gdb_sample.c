@@ -74,9 +74,9 @@ static int start(void *arg)
     spawn(parked_in_sleep, "sleeper", FIBRIL_STACK_OWN);
     for (int i = 0; i < COPIED; i++) {
         spawn(parked_copied,
-              i == 0    ? "first copied"
+              i == 0            ? "first copied"
               : i == COPIED - 1 ? "last copied"
-                        : "copied",
+                                : "copied",
               FIBRIL_STACK_COPIED);
     }
     fibril_sleep(5000000);
